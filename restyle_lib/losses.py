@@ -1,0 +1,29 @@
+"""The losses of encoder training, side by side. Images are [B, 3, s, s] in [-1, 1], codes [B, k, 512]."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def l2(y: Tensor, x: Tensor) -> Tensor:
+    """Mean squared error over pixels (ReStyle eq. 4, pSp eq. 1)."""
+    return F.mse_loss(y, x)
+
+
+def perceptual(distance: nn.Module, y: Tensor, x_features: list[Tensor]) -> Tensor:
+    """LPIPS to an image given by its features (pSp eq. 2); `distance` is a `restyle_lib.perceptual` network."""
+    return distance(y, x_features).mean()
+
+
+def identity(network: nn.Module, y: Tensor, x_embedding: Tensor) -> Tensor:
+    """1 - cosine of face embeddings (pSp eq. 4); `network` is `restyle_lib.faces.identity.Identity`."""
+    return 1 - torch.linalg.vecdot(network(y).float(), x_embedding.float()).mean()
+
+
+def latent(codes: Tensor, target: Tensor, scale: Tensor) -> Tensor:
+    """Mean squared distance to the code that made the image, in units of w's variance.
+
+    Not in the paper: it needs images whose codes are known, which here all training images are. It alone teaches the
+    fine style slots, which a small image does not show. scale is the standard deviation of w.
+    """
+    return F.mse_loss(codes / scale, target / scale)

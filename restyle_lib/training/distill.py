@@ -1,0 +1,142 @@
+"""Fits the heads of the cut generators, so that the first half of the network makes good small faces by itself.
+
+    python -m restyle_lib.training.distill --size 64        # then 128, then 256: each builds on the smaller one
+
+The published network has one image head, at 1024 px. For each size the teacher is that network's render,
+area-downsampled; the student is the trunk cut at the size. At 64 px trunk and head learn together; a larger size adds
+one block and one head to the frozen smaller generator, so the three files stay small and the images agree.
+"""
+
+import json
+import time
+
+import torch
+import torch.nn.functional as F
+import tyro
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from restyle_lib import data
+from restyle_lib.evaluation.metrics import psnr
+from restyle_lib.faces.identity import Identity, similarity
+from restyle_lib.generators import embedded
+
+POOL_SEED, HELDOUT_SEED = 1_000_000, 20_000_000
+
+
+def trainable(G: nn.Module, size: int) -> dict[str, nn.Parameter]:
+    """What the file of `size` holds: its newest block and head, and at 64 px the whole trunk below.
+
+    The dense 4x4 convolution and constant keep their published values: they are 40 % of the weights, and the layers
+    after them can make up for it.
+    """
+    newest = (f"blocks.{len(G.blocks) - 1}.", f"heads.{size}.")
+    below = ("blocks.", "stem.modulation.", "stem.bias") if size == G.smallest_head else ()
+    return {name: p for name, p in G.named_parameters() if name.startswith(newest + below)}
+
+
+def start_head(head: nn.Module) -> None:
+    """Starts a head as a random projection without style, small enough to begin near the smaller image."""
+    nn.init.dirac_(head.conv.depthwise, groups=len(head.conv.depthwise))
+    nn.init.kaiming_normal_(head.conv.pointwise, a=0.2)
+    nn.init.normal_(head.to_image.weight, std=0.01)
+
+
+def fit(
+    size: int,
+    iterations: int = 3000,
+    batch: int = 16,
+    lr: float = 3e-3,
+    identity_weight: float = 0.1,
+    pool: int = 2500,
+    seed: int = 0,
+) -> dict:
+    """Fits the head (and at 64 px the trunk) of one size and writes data/weights/faces-<size>.safetensors and .json.
+
+    lr is relative: each tensor moves at lr times its own root mean square, since modulations, biases and filters
+    differ by orders of magnitude. identity_weight multiplies 1 - cosine; the L1 and L2 terms have weight 1.
+    Returns the recipe with the held-out figures.
+    """
+    torch.manual_seed(seed)
+    teacher = embedded(1024)
+    renders = data.renders(teacher, "train", pool, POOL_SEED)
+    heldout = data.renders(teacher, "heldout", 200, HELDOUT_SEED, data.heldout_codes, bf16=False)
+    targets = torch.cat([data.to_uint8(data.downsample(data.to_float(x), size)) for x in renders.images.split(256)])
+    identity = Identity()
+    embeddings = _embed(identity, targets)
+
+    G = embedded(size, fitted=False).requires_grad_(False)
+    start_head(G.heads[str(size)])
+    student = trainable(G, size)
+    for p in student.values():
+        p.requires_grad_(True)
+    groups = [{"params": [p], "lr": lr * max(float(p.detach().square().mean().sqrt()), 0.01)} for p in student.values()]
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, [g["lr"] for g in groups], total_steps=iterations, pct_start=0.05, cycle_momentum=False
+    )
+    start, progress = time.perf_counter(), tqdm(range(iterations), desc=f"fitting faces-{size}")
+    for i in progress:
+        pick = torch.randint(len(renders), (batch,))
+        target = data.to_float(targets[pick])
+        with torch.autocast("cpu", torch.bfloat16):
+            image = G.synthesize(renders.codes[pick])
+        losses = distance(image.float(), target, identity, embeddings[pick], identity_weight)
+        optimizer.zero_grad()
+        losses["total"].backward()
+        optimizer.step()
+        schedule.step()
+        if i % 20 == 0:
+            progress.set_postfix({k: f"{v.item():.4f}" for k, v in losses.items()})
+        if i % 500 == 499:
+            tqdm.write(f"{i + 1}: {validate(G, heldout, size, identity)}")
+    recipe = {
+        "source": "MobileStyleGAN of random-face==2021.7.21.1, cut and fine-tuned by restyle_lib.training.distill",
+        "settings": {"iterations": iterations, "batch": batch, "lr": lr, "identity_weight": identity_weight}
+        | {"pool": pool, "seed": seed, "pool_seed": POOL_SEED},
+        "minutes": round((time.perf_counter() - start) / 60, 1),
+        "machine": f"{torch.get_num_threads()} CPU threads, bf16 autocast",
+        "heldout": {"n": 200, "psi": 0.7, "seed": HELDOUT_SEED} | validate(G, heldout, size, identity),
+    }
+    path = data.WEIGHTS / f"faces-{size}.safetensors"
+    tensors = {name: p.detach().half().contiguous() for name, p in student.items()}
+    data.save_atomically(lambda temporary: save_file(tensors, temporary), path)
+    path.with_suffix(".json").write_text(json.dumps(recipe, indent=2) + "\n")
+    return recipe
+
+
+@torch.no_grad()
+def _embed(identity: Identity, images: Tensor) -> Tensor:
+    """Unit identity embeddings [n, 128] of uint8 images, in bf16 precision."""
+    with torch.autocast("cpu", torch.bfloat16):
+        return torch.cat([identity(data.to_float(x)) for x in images.split(50)]).float()
+
+
+def distance(
+    image: Tensor, target: Tensor, identity: Identity, embedding: Tensor, identity_weight: float
+) -> dict[str, Tensor]:
+    """L1 + L2 + identity between images [B, 3, s, s]; `embedding` is the target's own, at the same size."""
+    losses = {"l1": F.l1_loss(image, target), "l2": F.mse_loss(image, target)}
+    with torch.autocast("cpu", torch.bfloat16):
+        embedded_image = identity(image)
+    losses["id"] = 1 - torch.linalg.vecdot(embedded_image.float(), embedding).mean()
+    losses["total"] = losses["l1"] + losses["l2"] + identity_weight * losses["id"]
+    return losses
+
+
+@torch.no_grad()
+def validate(G: nn.Module, heldout: data.Renders, size: int, identity: Identity) -> dict[str, float]:
+    """Mean PSNR in dB and identity cosine of G against the downsampled 1024 renders, in fp32."""
+    figures = {"psnr": [], "identity": []}
+    for codes, images in zip(heldout.codes.split(20), heldout.images.split(20), strict=True):
+        target = data.downsample(data.to_float(images), size)
+        image = G.synthesize(codes).clamp(-1, 1)
+        figures["psnr"].append(psnr(image, target))
+        figures["identity"].append(similarity(identity, image, target))
+    return {name: round(torch.cat(values).mean().item(), 3) for name, values in figures.items()}
+
+
+if __name__ == "__main__":
+    torch.set_float32_matmul_precision("high")
+    print(json.dumps(tyro.cli(fit), indent=2))

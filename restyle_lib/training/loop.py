@@ -1,0 +1,220 @@
+"""Trains one inverter: a warm start on pairs with known codes, then the paper's loop with image losses."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from restyle_lib import data, losses
+from restyle_lib.encoders.simplified import SimplifiedEncoder
+from restyle_lib.faces.identity import Identity
+from restyle_lib.inversion.refine import refine
+from restyle_lib.perceptual import st_lpips
+from restyle_lib.training import state
+from restyle_lib.training.samples import Pool, generator_for
+from restyle_lib.training.settings import Settings
+
+
+@dataclass
+class Schedule:
+    """Batch counts of the two phases, and the learning rate of every batch."""
+
+    settings: Settings
+
+    @property
+    def warmup(self) -> int:
+        return self.settings.warmup_passes // self.settings.warmup_batch
+
+    @property
+    def total(self) -> int:
+        return self.warmup + sum(1 for _ in self._loop_batches())
+
+    def _loop_batches(self) -> Iterator[int]:
+        passes, i = 0, 0
+        while passes < self.settings.loop_passes:
+            passes += self.settings.batch * self.steps(i)
+            i += 1
+            yield i
+
+    def steps(self, i: int) -> int:
+        """Refinement steps of the i-th batch of the loop."""
+        s = self.settings
+        return 2 * s.steps if s.long_every and i % s.long_every == s.long_every - 1 else s.steps
+
+    def lr(self, iteration: int) -> float:
+        """Linear rise over 100 batches, then a cosine to zero, in each phase."""
+        in_warmup = iteration < self.warmup
+        peak = self.settings.warmup_lr if in_warmup else self.settings.loop_lr
+        i, n = (iteration, self.warmup) if in_warmup else (iteration - self.warmup, self.total - self.warmup)
+        return peak * min(1.0, (i + 1) / 100) * (1 + math.cos(math.pi * i / n)) / 2
+
+
+class LoopLosses:
+    """The losses of one batch; the features of the target are computed once and serve all steps."""
+
+    def __init__(self, settings: Settings, x: Tensor, codes: Tensor, scale: Tensor, identity: nn.Module):
+        self.settings, self.x, self.codes, self.scale = settings, x, codes, scale
+        self.identity, self.distance = identity, st_lpips().to(x.device)
+        with torch.no_grad():
+            self.x_features, self.x_embedding = self.distance.features(x), identity(x)
+
+    def __call__(self, codes: Tensor, y: Tensor) -> dict[str, Tensor]:
+        s = self.settings
+        terms = {
+            "l2": losses.l2(y, self.x),
+            "lpips": losses.perceptual(self.distance, y, self.x_features),
+            "id": losses.identity(self.identity, y, self.x_embedding),
+            "latent": losses.latent(codes, self.codes, self.scale),
+        }
+        weights = {"l2": s.lambda_l2, "lpips": s.lambda_lpips, "id": s.lambda_id, "latent": s.lambda_latent}
+        return terms | {"total": sum(weights[name] * term for name, term in terms.items())}
+
+
+def warmup_step(encoder: nn.Module, pool: Pool, settings: Settings, rng: torch.Generator, backward: Callable) -> dict:
+    """All pairs: the encoder sees (x_i, y_j) and learns w_i - w_j. A one-pass encoder starts at w_avg instead."""
+    x, x_codes, y, y_codes = pool.pairs(rng, settings.warmup_batch)
+    if settings.in_channels == 6:
+        codes = y_codes + encoder(torch.cat([x, y], dim=1))
+    else:
+        codes = pool.cut.w_avg + encoder(x)
+    loss = losses.latent(codes, x_codes, pool.codes_scale)
+    backward(loss, last=True)
+    return {"latent": loss}
+
+
+def loop_step(encoder, pool: Pool, settings: Settings, steps: int, rng, identity: nn.Module, backward: Callable) -> dict:
+    """The true loop on one batch: a loss and a backward at each step, gradients summed over the steps."""
+    x, codes = pool.batch(rng, settings.batch)
+    criterion = LoopLosses(settings, x, codes, pool.codes_scale, identity)
+    record = {}
+
+    def learn(t: int, w: Tensor, y: Tensor) -> None:
+        terms = criterion(w, y)
+        backward(terms["total"], last=t == steps)
+        if t in (1, settings.steps):
+            record.update({f"{name}_{t}": term for name, term in terms.items()})
+
+    start = pool.cut.w_avg.expand(len(x), pool.cut.n_styles, -1)
+    refine(encoder, pool.cut, x, start, pool.average_image().expand_as(x), steps, learn)
+    return record
+
+
+def train(
+    settings: Settings,
+    out: Path,
+    pool: Pool,
+    validate: Callable[[nn.Module, int], dict] | None = None,
+    resume: bool = True,
+) -> nn.Module:
+    """Trains an encoder and returns its averaged weights (EMA), on the CPU or whatever device accelerate finds.
+
+    out:      folder for checkpoint.pt, log.jsonl and what `validate(encoder, iteration)` draws
+    resume:   continue from out/checkpoint.pt where it exists; the result is the same to the bit as without the stop
+    Raises FloatingPointError when a loss is not finite: the last checkpoint is kept, and the message says where it is.
+    """
+    torch.manual_seed(settings.seed)
+    accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
+    schedule = Schedule(settings)
+    encoder = SimplifiedEncoder(settings.in_channels, pool.cut.n_styles).to(memory_format=torch.channels_last)
+    ema = SimplifiedEncoder(settings.in_channels, pool.cut.n_styles).requires_grad_(False)
+    ema.load_state_dict(encoder.state_dict())
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=settings.warmup_lr, betas=(0.9, 0.99))
+    encoder, optimizer = accelerator.prepare(encoder, optimizer)
+    identity = Identity()
+
+    checkpoint, log = out / "checkpoint.pt", out / "log.jsonl"
+    out.mkdir(parents=True, exist_ok=True)
+    iteration = 0
+    if resume and (saved := state.load(checkpoint)):
+        if saved["settings"] != asdict(settings):
+            raise ValueError(f"{checkpoint} was made with other settings; use another folder or --no-resume")
+        accelerator.unwrap_model(encoder).load_state_dict(saved["encoder"])
+        ema.load_state_dict(saved["ema"])
+        optimizer.load_state_dict(saved["optimizer"])
+        iteration = saved["iteration"]
+        state.rewind_log(log, iteration)
+    else:
+        log.unlink(missing_ok=True)
+
+    def backward(loss: Tensor, last: bool) -> None:
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()} at batch {iteration}; {checkpoint} is still good")
+        encoder.require_backward_grad_sync = last  # N backward passes synchronise once; read only under DDP
+        accelerator.backward(loss)
+
+    progress = tqdm(initial=iteration, total=schedule.total, desc=out.name, unit="batch", smoothing=0.05)
+    clock, images = time.perf_counter(), 0
+    while iteration < schedule.total:
+        rng = generator_for(settings.seed, iteration)
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.lr(iteration)
+        optimizer.zero_grad()
+        with accelerator.autocast():
+            if iteration < schedule.warmup:
+                record, n = warmup_step(encoder, pool, settings, rng, backward), settings.warmup_batch
+            else:
+                steps = schedule.steps(iteration - schedule.warmup)
+                record, n = loop_step(encoder, pool, settings, steps, rng, identity, backward), settings.batch
+        accelerator.clip_grad_norm_(encoder.parameters(), 1.0)
+        optimizer.step()
+        for average, p in zip(ema.parameters(), encoder.parameters(), strict=True):
+            average.lerp_(p.detach().cpu(), 1 - min(settings.ema, (iteration + 1) / (iteration + 10)))
+        iteration, images = iteration + 1, images + n
+        progress.update()
+
+        if iteration % 20 == 0 or iteration == schedule.total:
+            record = {name: round(term.item(), 5) for name, term in record.items()}
+            rate = images / (time.perf_counter() - clock)
+            progress.set_postfix(record | {"images/s": f"{rate:.1f}"})
+            clock, images = time.perf_counter(), 0
+            _append(log, {"iteration": iteration} | record | {"images_per_s": round(rate, 1)})
+        if validate and (iteration % settings.validate_every == 0 or iteration == schedule.total):
+            _append(log, {"iteration": iteration, "validation": validate(ema, iteration)})
+        if iteration % settings.checkpoint_every == 0 or iteration == schedule.total:
+            saved = {"encoder": accelerator.unwrap_model(encoder).state_dict(), "ema": ema.state_dict()}
+            saved |= {"optimizer": optimizer.state_dict(), "iteration": iteration, "settings": asdict(settings)}
+            state.save(checkpoint, saved)
+    progress.close()
+    return ema.eval()
+
+
+def _append(path: Path, record: dict) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def validate_on(pool: Pool, renders: data.Renders, out: Path, steps: int = 10) -> Callable[[nn.Module, int], dict]:
+    """A validation function: L2 and identity after steps 1, N and 10 on held-out renders, and a strip of images."""
+    size = pool.size
+    x = data.downsample(data.to_float(renders.images), size)
+    identity = Identity()
+
+    @torch.no_grad()
+    def validate(encoder: nn.Module, iteration: int) -> dict:
+        steps_ = steps if encoder.in_channels == 6 else 1
+        trail = []
+        start = pool.cut.w_avg.expand(len(x), pool.cut.n_styles, -1)
+        y0 = pool.average_image().expand_as(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            refine(encoder, pool.cut, x, start, y0, steps_, lambda t, w, y: trail.append(y.clamp(-1, 1)))
+            goal = identity(x).float()
+            ids = [torch.linalg.vecdot(identity(y).float(), goal).mean().item() for y in trail]
+        _save_strip([x, *trail[:6]], out / f"validation-{iteration:06d}.png")
+        errors = [(y - x).square().mean().item() for y in trail]
+        return {"l2": [round(v, 5) for v in errors], "id": [round(v, 4) for v in ids]}
+
+    return validate
+
+
+def _save_strip(columns: list[Tensor], path: Path, rows: int = 6) -> None:
+    from PIL import Image
+
+    grid = torch.cat([torch.cat(list(column[:rows]), dim=1) for column in columns], dim=2)
+    Image.fromarray(data.to_uint8(grid).permute(1, 2, 0).numpy()).save(path)

@@ -1,0 +1,48 @@
+"""The settings of each named inverter, every default with its reason."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One training run. Its cost is counted in encoder passes, so that methods can be given the same budget."""
+
+    generator: str = "faces-64"
+    """The cut generator in the loop: 64 px costs 16 ms forward and backward on two cores, 128 px eight times that."""
+    in_channels: int = 6
+    """6: the image beside the current reconstruction (ReStyle). 3: the image alone (one pass)."""
+    steps: int = 5
+    """N, refinement steps per batch, as in the paper; 1 for a one-pass encoder."""
+    long_every: int = 4
+    """Every 4th batch runs 2N steps: with N alone the loop diverges soon after the steps it was trained on."""
+    batch: int = 16
+    warmup_passes: int = 240_000
+    """Encoder passes of the warm start: pairs of images with known codes, no generator call."""
+    loop_passes: int = 60_000
+    """Encoder passes of the true loop."""
+    warmup_batch: int = 32
+    warmup_lr: float = 1e-3
+    loop_lr: float = 4e-4
+    """Adam from a warm start; both phases end in a cosine to zero."""
+    lambda_l2: float = 1.0
+    lambda_lpips: float = 0.8
+    lambda_id: float = 0.1
+    """The paper's weights for faces (section 5 and its code)."""
+    lambda_latent: float = 0.1
+    """Small beside the image losses, but the only teacher of the fine style slots that 64 px do not show."""
+    renders: int = 2500
+    """Renders of the full generator in the pool; the other half of each batch are fresh cut-generator samples."""
+    cut_samples: int = 7500
+    """Cut-generator samples in the pool of the warm start."""
+    ema: float = 0.998
+    """Decay per batch of the average of the weights, which is what is shipped and validated."""
+    validate_every: int = 250
+    checkpoint_every: int = 100
+    """Batches: about a minute on two cores, so that at most that much is lost."""
+    seed: int = 0
+
+
+SETTINGS = {
+    "restyle-psp": Settings(),
+    "psp": Settings(in_channels=3, steps=1, long_every=0),
+}
