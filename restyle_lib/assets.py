@@ -1,2 +1,134 @@
+"""One table of everything that this project ships or fetches, and the code that fetches and checks it."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
-def fetch(name): return Path('/tmp/dl/rf/random_face/data')
+
+from restyle_lib.data import WEIGHTS, cache_dir
+
+
+class AssetError(RuntimeError):
+    """An asset could not be fetched, or is not what the table says; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel of the Python package index of which only some data files are used; nothing in it is ever imported."""
+
+    requirement: str
+    sha256: str
+    bytes: int
+    licence: str
+    folder: str
+    files: dict[str, str]  # name -> SHA-256
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A file in data/weights/."""
+
+    source: str
+    licence: str
+    sha256: str
+
+
+FACE_API = "npm @vladmandic/face-api@1.7.15, by restyle_lib.faces.convert"
+OURS = "non-commercial, as the StyleGAN2-FFHQ weights it derives from"
+
+WHEELS = {
+    "random-face": Wheel(
+        requirement="random-face==2021.7.21.1",
+        sha256="e5d10e2be7df63f06123855ec591ca35dcb1d059eba47ddcb175d7d26b4019b5",
+        bytes=37_588_926,
+        licence="package Apache-2.0; weights derive from NVIDIA's StyleGAN2-FFHQ: treat as non-commercial",
+        folder="random_face/data",
+        files={
+            "MappingNetwork.bin": "212dd716bdb556e18db603ea97300d4fa3c872b878c726b2402fea80820e7305",
+            "MappingNetwork.xml": "73e2096cad6e696e4af47df2477e048ab4c42c0e0dec83c7c66604822689e55b",
+            "SynthesisNetwork.bin": "c7da15fa22d508c82e1c30dd6b4cdf67fe3ccdddaf85b310ee764dbf0c289645",
+            "SynthesisNetwork.xml": "7918fce515243954d3e06628cb39a23902d6b1d5d02932cc0c2faee7a2aeeedd",
+        },
+    )
+}
+
+SHIPPED: dict[str, Shipped] = {}
+
+
+def fetch(name: str) -> Path:
+    """The folder with the data files of the wheel `name`: from the cache, else downloaded by pip and verified.
+
+    Raises AssetError when the download fails or has another hash; the cache then holds no part of it.
+    """
+    wheel = WHEELS[name]
+    folder = cache_dir() / wheel.requirement.replace("==", "-")
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
+            unpacked = _unpack(wheel, _download(wheel, Path(temporary)), Path(temporary) / "files")
+            try:
+                os.replace(unpacked, folder)
+            except OSError:  # another process was faster; its files passed the same checks
+                if not folder.exists():
+                    raise
+    if missing := [file for file in wheel.files if not (folder / file).is_file()]:
+        raise AssetError(f"{folder} lacks {', '.join(missing)}; delete that folder and run this again")
+    return folder
+
+
+def _download(wheel: Wheel, folder: Path) -> Path:
+    """Runs pip, which checks the hash, and returns the wheel's path."""
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
+    print(f"fetching {wheel.requirement} ({wheel.bytes / 1e6:.0f} MB, once)", file=sys.stderr)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    command += ["--require-hashes", "--requirement", str(requirements), "--dest", str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if result.returncode or len(wheels) != 1:
+        reason = "its hash is not the expected one" if "HASHES" in result.stderr else "see pip's message"
+        lines = "\n".join(result.stderr.strip().splitlines()[-6:])
+        raise AssetError(
+            f"could not fetch {wheel.requirement}: {reason}. It is needed once; check the network and run this "
+            f"again, or copy the cache folder {cache_dir()} from a machine that has it.\n{lines}"
+        )
+    return wheels[0]
+
+
+def _unpack(wheel: Wheel, path: Path, folder: Path) -> Path:
+    folder.mkdir()
+    if sha256(path) != wheel.sha256:
+        raise AssetError(f"{path.name} was altered on the way: its SHA-256 is not {wheel.sha256}; run this again")
+    with zipfile.ZipFile(path) as archive:
+        for file in wheel.files:
+            with archive.open(f"{wheel.folder}/{file}") as source, (folder / file).open("wb") as target:
+                shutil.copyfileobj(source, target)
+    return folder
+
+
+def verify() -> list[str]:
+    """Fetches what is missing and compares every file with the table; one line for each that differs."""
+    problems = []
+    for name, wheel in WHEELS.items():
+        folder = fetch(name)
+        for file, expected in wheel.files.items():
+            if sha256(folder / file) != expected:
+                problems.append(f"{folder / file} was altered: delete {folder} and run this again")
+    for name, asset in SHIPPED.items():
+        path = WEIGHTS / name
+        if not path.is_file():
+            problems.append(f"{path} is missing: `git checkout {path.name}` in data/weights restores it")
+        elif sha256(path) != asset.sha256:
+            problems.append(f"{path} is not the shipped file: retrained, or altered")
+    return problems
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

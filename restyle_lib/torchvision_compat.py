@@ -14,7 +14,7 @@ def make_torchvision_importable() -> None:
     """Defines the two schemas where the import fails; does nothing where it succeeds."""
     global _library
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except RuntimeError:
         _library = torch.library.Library("torchvision", "DEF")
         _library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

@@ -10,7 +10,7 @@ WIDTHS = (32, 64, 112, 160)
 BLOCKS = (0, 2, 2, 1)
 GROUPS = 16  # GroupNorm, not BatchNorm: step 1 sees other statistics than step 5, and processes need not agree
 MAP = 4  # side of the map that the heads read
-HEAD_IN, HEAD_HIDDEN = 8, 80  # channels of the map and of the hidden layer, per head
+HEAD_IN, HEAD_HIDDEN = 8, 128  # channels of the map and of the hidden layer, per head
 
 
 class ResidualBlock(nn.Module):
@@ -27,39 +27,44 @@ class ResidualBlock(nn.Module):
 
 
 class StyleHeads(nn.Module):
-    """k map2style heads computed together as grouped convolutions: map [B, C, h, w] -> residuals [B, k, 512]."""
+    """map2style heads computed together as grouped convolutions: map [B, C, h, w] -> residuals [B, heads, 512]."""
 
-    def __init__(self, channels: int, n_styles: int, latent: int = 512):
+    def __init__(self, channels: int, heads: int, latent: int = 512):
         super().__init__()
-        self.n_styles = n_styles
-        self.split = nn.Conv2d(channels, n_styles * HEAD_IN, 1)
-        self.pool = nn.Conv2d(n_styles * HEAD_IN, n_styles * HEAD_HIDDEN, MAP, groups=n_styles)
-        self.out = nn.Conv2d(n_styles * HEAD_HIDDEN, n_styles * latent, 1, groups=n_styles)
+        self.heads = heads
+        self.split = nn.Conv2d(channels, heads * HEAD_IN, 1)
+        self.pool = nn.Conv2d(heads * HEAD_IN, heads * HEAD_HIDDEN, MAP, groups=heads)
+        self.out = nn.Conv2d(heads * HEAD_HIDDEN, heads * latent, 1, groups=heads)
         nn.init.zeros_(self.out.weight)  # training starts from "no change": every image is w_avg
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.adaptive_avg_pool2d(F.silu(self.split(x)), MAP)
         x = self.out(F.silu(self.pool(x)))
-        return x.reshape(len(x), self.n_styles, -1).float()
+        return x.reshape(len(x), self.heads, -1).float()
 
 
 class SimplifiedEncoder(nn.Module):
-    """Images [B, in_channels, s, s] in [-1, 1] -> residuals [B, k, 512] to be added to the current codes.
+    """Images [B, in_channels, s, s] in [-1, 1] -> residuals [B, n_styles, 512] to be added to the current codes.
 
-    in_channels is 6 (the image beside the current reconstruction, ReStyle) or 3 (the image alone, one pass).
+    in_channels: 6 (the image beside the current reconstruction, ReStyle) or 3 (the image alone, one pass)
+    heads:       style slots that the generator in the loop reads. The last head speaks for the finer slots too: a
+                 small image does not show them one by one, but their common effect on colour, so what the loop sees
+                 is what the code renders at 1024 px.
     """
 
-    def __init__(self, in_channels: int = 6, n_styles: int = 16):
+    def __init__(self, in_channels: int = 6, heads: int = 8, n_styles: int = 16):
         super().__init__()
-        self.in_channels = in_channels
+        self.in_channels, self.n_styles = in_channels, n_styles
         layers: list[nn.Module] = [nn.Conv2d(in_channels, WIDTHS[0], 3, padding=1)]
         for i, (width, blocks) in enumerate(zip(WIDTHS, BLOCKS, strict=True)):
             if i:
                 layers.append(nn.Conv2d(WIDTHS[i - 1], width, 3, stride=2, padding=1))
             layers += [ResidualBlock(width) for _ in range(blocks)]
         self.body = nn.Sequential(*layers, nn.GroupNorm(GROUPS, WIDTHS[-1]), nn.SiLU())
-        self.heads = StyleHeads(WIDTHS[-1], n_styles)
+        self.heads = StyleHeads(WIDTHS[-1], heads)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.heads(self.body(images.contiguous(memory_format=torch.channels_last)))
+        residual = self.heads(self.body(images.contiguous(memory_format=torch.channels_last)))
+        finer = residual[:, -1:].expand(-1, self.n_styles - residual.shape[1], -1)
+        return torch.cat([residual, finer], dim=1)

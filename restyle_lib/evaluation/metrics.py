@@ -1,7 +1,21 @@
 """Image metrics, each [B, 3, s, s] x [B, 3, s, s] in [-1, 1] -> one value per image [B]. No image is ever dropped."""
 
+import socket
+import warnings
+from collections.abc import Callable
+from functools import cache
+
 import torch
 from torch import Tensor
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+from restyle_lib.faces.identity import Identity, similarity
+from restyle_lib.perceptual import st_lpips
+from restyle_lib.torchvision_compat import make_torchvision_importable
+
+# The weights of Wang et al. 2003 for five scales; an image of 64 px is large enough for the first three.
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
 
 
 def l2(a: Tensor, b: Tensor) -> Tensor:
@@ -12,3 +26,56 @@ def l2(a: Tensor, b: Tensor) -> Tensor:
 def psnr(a: Tensor, b: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB; the peak is 2, the width of [-1, 1]."""
     return 10 * torch.log10(4 / l2(a, b).clamp_min(1e-12))
+
+
+def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Multi-scale structural similarity (Wang et al. 2003) on as many of its scales, up to five, as the size allows."""
+    scales = next(n for n in (5, 4, 3, 2, 1) if 10 * 2 ** (n - 1) < a.shape[-1])
+    weights = torch.tensor(MS_SSIM_WEIGHTS[:scales])
+    return multiscale_structural_similarity_index_measure(
+        a, b, data_range=2.0, betas=tuple((weights / weights.sum()).tolist()), reduction="none", normalize="relu"
+    )
+
+
+def identity(a: Tensor, b: Tensor) -> Tensor:
+    """Centred identity cosine, 1 for the same face; the crop is that of aligned images, so none can go undetected."""
+    return similarity(_identity(), a, b)
+
+
+def st_lpips_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Shift-tolerant LPIPS with AlexNet (Ghildyal and Liu 2022)."""
+    return st_lpips()(a, st_lpips().features(b))
+
+
+def table_metrics() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """The metrics of the tables by printed name; LPIPS itself only where its backbone can be had."""
+    metrics = {"L2": l2, "ST-LPIPS": st_lpips_distance, "ID": identity, "MS-SSIM": ms_ssim}
+    if network := lpips_alex():
+        metrics["LPIPS (AlexNet)"] = lambda a, b: network(a, b).flatten()
+    return metrics
+
+
+HIGHER_IS_BETTER = {"ID", "MS-SSIM"}
+
+
+@cache
+def _identity() -> Identity:
+    return Identity()
+
+
+@cache
+def lpips_alex() -> torch.nn.Module | None:
+    """LPIPS v0.1 with AlexNet (package lpips), or None where torchvision's AlexNet weights cannot be downloaded."""
+    make_torchvision_importable()
+    import lpips
+
+    timeout = socket.getdefaulttimeout()
+    try:
+        socket.setdefaulttimeout(10)  # a closed network must not hang an evaluation that can do without
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return lpips.LPIPS(net="alex", verbose=False).eval().requires_grad_(False)
+    except (OSError, RuntimeError):
+        return None
+    finally:
+        socket.setdefaulttimeout(timeout)

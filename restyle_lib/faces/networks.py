@@ -65,7 +65,7 @@ def recognition(p: dict[str, Tensor], images: Tensor) -> Tensor:
     return F.linear(x.mean((2, 3)), p["fc"])
 
 
-RECOGNITION_BLOCKS = (
+RECOGNITION_BLOCKS = (  # noqa: SIM905 (one word a block reads better)
     "conv32_1 conv32_2 conv32_3 conv64_down conv64_1 conv64_2 conv64_3 conv128_down conv128_1 conv128_2 "
     "conv256_down conv256_1 conv256_2 conv256_down_out"
 ).split()
@@ -99,9 +99,10 @@ def age_gender(p: dict[str, Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
 
 def detector(p: dict[str, Tensor], images: Tensor) -> Tensor:
     """Tiny YOLOv2: [B, 3, s, s] (s a multiple of 32) -> [B, 25, s/32, s/32], 5 anchors of (x, y, w, h, score)."""
-    x = F.leaky_relu(_conv(p, "conv0", _normalise(images, DETECTOR_MEAN)), 0.1)
+    x = _normalise(images, DETECTOR_MEAN)
+    x = F.leaky_relu(F.conv2d(x, p["conv0.filters"], p["conv0.bias"]), 0.1)
     for i in range(1, 6):
-        x = F.max_pool2d(x, 2, 2)
+        x = F.max_pool2d(x, 2, 2, ceil_mode=True)
         x = F.leaky_relu(_separable(p, f"conv{i}", x), 0.1)
     x = F.max_pool2d(_pad_same(x, 2, 1, float("-inf")), 2, 1)
     return F.conv2d(x, p["conv8.filters"], p["conv8.bias"])

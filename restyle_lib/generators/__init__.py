@@ -1,19 +1,51 @@
 """Generators behind one interface, and the one call that opens any of them."""
 
 from functools import cache
+from typing import Protocol
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor
 
 from restyle_lib.assets import fetch
 from restyle_lib.data import WEIGHTS
 from restyle_lib.generators.mobile import MobileGenerator, from_ir
 from restyle_lib.generators.openvino_ir import read_constants
 
+SIZES = (64, 128, 256, 1024)
+
+
+class Generator(Protocol):
+    """What every generator offers.
+
+    n_styles: k, the number of style slots of a code; resolution: (H, W) of its images; w_avg: the mean code [512].
+    """
+
+    n_styles: int
+    resolution: tuple[int, int]
+    w_avg: Tensor
+
+    def map(self, z: Tensor, psi: float = 1.0) -> Tensor:
+        """z [B, 512] ~ N(0, 1) -> w [B, 512], truncated towards w_avg by psi."""
+
+    def synthesize(self, codes: Tensor, noise: str = "fixed") -> Tensor:
+        """Codes [B, 512] or [B, k, 512] -> RGB images [B, 3, H, W], nominal range [-1, 1], not clamped."""
+
 
 @cache
-def _constants():
+def load_generator(name: str) -> Generator:
+    """ "faces-1024", or a cut generator: "faces-64", "faces-128", "faces-256"; on the CPU, frozen, one copy per name.
+
+    Raises ValueError for another name, and `restyle_lib.assets.AssetError` where its weights cannot be fetched.
+    """
+    names = {f"faces-{size}": size for size in SIZES}
+    if name not in names:
+        raise ValueError(f"no generator {name!r}; there are {', '.join(names)}")
+    return embedded(names[name])
+
+
+@cache
+def _constants() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     folder = fetch("random-face")
     return read_constants(folder / "MappingNetwork.xml"), read_constants(folder / "SynthesisNetwork.xml")
 
@@ -26,7 +58,7 @@ def embedded(size: int, fitted: bool = True) -> MobileGenerator:
     G = from_ir(*_constants(), size)
     G.load_state_dict(load_file(WEIGHTS / "faces-w_avg.safetensors"), strict=False)
     if size < 1024:
-        for s in (64, 128, 256):
+        for s in SIZES[:-1]:
             if s < size or (s == size and fitted):
                 G.load_state_dict(load_file(WEIGHTS / f"faces-{s}.safetensors"), strict=False)
     return G.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -169,6 +169,11 @@ class MobileGenerator(nn.Module):
             self.heads = nn.ModuleDict({str(s): FittedHead(CHANNELS[s // 2], s // 2) for s in fitted})
         self.register_buffer("w_avg", torch.zeros(LATENT))
 
+    @property
+    def slots_read(self) -> int:
+        """Style slots that reach the image: 16 at 1024 px; a cut generator's head reads the last of its own."""
+        return 2 * len(self.blocks) + 2
+
     def map(self, z: Tensor, psi: float = 1.0) -> Tensor:
         """z [B, 512] ~ N(0, 1) -> w [B, 512], pulled towards w_avg by the truncation psi (StyleGAN, section 3.2)."""
         return torch.lerp(self.w_avg, self.mapping(z), psi)
@@ -196,7 +201,7 @@ class MobileGenerator(nn.Module):
         return images or [self.to_image(x, w[15])]
 
     def _slots(self, codes: Tensor) -> tuple[Tensor, ...]:
-        needed = 2 * len(self.blocks) + 2
+        needed = self.slots_read
         if codes.ndim == 2:
             codes = codes[:, None].expand(-1, needed, -1)
         if codes.ndim != 3 or codes.shape[2] != LATENT or not needed <= codes.shape[1] <= self.n_styles:
@@ -240,7 +245,7 @@ def from_ir(mapping: dict[str, Tensor], synthesis: dict[str, Tensor], size: int)
     noise = [synthesis[n] for n in sorted((n for n in synthesis if n.isdigit()), key=int)]
     noise = iter([n for n in noise if n.ndim == 4 and n.shape[:2] == (1, 1) and n.shape[2] == n.shape[3] >= 4])
     tensors["stem.noise"] = next(noise)
-    for i, block in enumerate(G.blocks):
+    for i in range(len(G.blocks)):
         ours, theirs = f"blocks.{i}", f"m.layers.{i}"
         modulation(f"{ours}.up", f"{theirs}.up", 1)
         for conv, folded in (("conv1", 106 + 100 * i), ("conv2", 139 + 100 * i)):

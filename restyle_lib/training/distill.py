@@ -8,7 +8,9 @@ one block and one head to the frozen smaller generator, so the three files stay 
 """
 
 import json
+import math
 import time
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +20,12 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from restyle_lib import data
+from restyle_lib.evaluation import sets
 from restyle_lib.evaluation.metrics import psnr
 from restyle_lib.faces.identity import Identity, similarity
 from restyle_lib.generators import embedded
 
-POOL_SEED, HELDOUT_SEED = 1_000_000, 20_000_000
+POOL_SEED = 1_000_000
 
 
 def trainable(G: nn.Module, size: int) -> dict[str, nn.Parameter]:
@@ -47,34 +50,44 @@ def fit(
     size: int,
     iterations: int = 3000,
     batch: int = 16,
-    lr: float = 3e-3,
+    head_lr: float = 1e-2,
+    trunk_lr: float = 1.5e-3,
     identity_weight: float = 0.1,
     pool: int = 2500,
     seed: int = 0,
 ) -> dict:
     """Fits the head (and at 64 px the trunk) of one size and writes data/weights/faces-<size>.safetensors and .json.
 
-    lr is relative: each tensor moves at lr times its own root mean square, since modulations, biases and filters
-    differ by orders of magnitude. identity_weight multiplies 1 - cosine; the L1 and L2 terms have weight 1.
+    Learning rates are relative: each tensor moves at its rate times its own root mean square, since modulations,
+    biases and filters differ by orders of magnitude. The trunk's rises slowly, so that a head that knows nothing yet
+    does not spoil it. identity_weight multiplies 1 - cosine; the L1 and L2 terms have weight 1.
     Returns the recipe with the held-out figures.
     """
     torch.manual_seed(seed)
     teacher = embedded(1024)
-    renders = data.renders(teacher, "train", pool, POOL_SEED)
-    heldout = data.renders(teacher, "heldout", 200, HELDOUT_SEED, data.heldout_codes, bf16=False)
+    G = embedded(size, fitted=False).requires_grad_(False)
+    renders = data.renders(teacher, "train", pool, POOL_SEED, shard=100).agreeing(G.slots_read - 1)
+    heldout = sets.heldout(200)
     targets = torch.cat([data.to_uint8(data.downsample(data.to_float(x), size)) for x in renders.images.split(256)])
     identity = Identity()
     embeddings = _embed(identity, targets)
 
-    G = embedded(size, fitted=False).requires_grad_(False)
     start_head(G.heads[str(size)])
     student = trainable(G, size)
     for p in student.values():
         p.requires_grad_(True)
-    groups = [{"params": [p], "lr": lr * max(float(p.detach().square().mean().sqrt()), 0.01)} for p in student.values()]
+    newest = f"heads.{size}."
+    groups = [
+        {"params": [p], "lr": _rms(p) * (head_lr if name.startswith(newest) else trunk_lr)}
+        for name, p in student.items()
+    ]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [g["lr"] for g in groups], total_steps=iterations, pct_start=0.05, cycle_momentum=False
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        [
+            partial(_rise_and_fall, iterations=iterations, rise=0.02 if name.startswith(newest) else 0.3)
+            for name in student
+        ],
     )
     start, progress = time.perf_counter(), tqdm(range(iterations), desc=f"fitting faces-{size}")
     for i in progress:
@@ -93,11 +106,11 @@ def fit(
             tqdm.write(f"{i + 1}: {validate(G, heldout, size, identity)}")
     recipe = {
         "source": "MobileStyleGAN of random-face==2021.7.21.1, cut and fine-tuned by restyle_lib.training.distill",
-        "settings": {"iterations": iterations, "batch": batch, "lr": lr, "identity_weight": identity_weight}
-        | {"pool": pool, "seed": seed, "pool_seed": POOL_SEED},
+        "settings": {"iterations": iterations, "batch": batch, "head_lr": head_lr, "trunk_lr": trunk_lr}
+        | {"identity_weight": identity_weight, "pool": pool, "seed": seed, "pool_seed": POOL_SEED},
         "minutes": round((time.perf_counter() - start) / 60, 1),
         "machine": f"{torch.get_num_threads()} CPU threads, bf16 autocast",
-        "heldout": {"n": 200, "psi": 0.7, "seed": HELDOUT_SEED} | validate(G, heldout, size, identity),
+        "heldout": {"n": 200, "psi": 0.7, "seed": sets.HELDOUT_SEED} | validate(G, heldout, size, identity),
     }
     path = data.WEIGHTS / f"faces-{size}.safetensors"
     tensors = {name: p.detach().half().contiguous() for name, p in student.items()}
@@ -111,6 +124,16 @@ def _embed(identity: Identity, images: Tensor) -> Tensor:
     """Unit identity embeddings [n, 128] of uint8 images, in bf16 precision."""
     with torch.autocast("cpu", torch.bfloat16):
         return torch.cat([identity(data.to_float(x)) for x in images.split(50)]).float()
+
+
+def _rms(tensor: Tensor) -> float:
+    return max(tensor.detach().square().mean().sqrt().item(), 0.01)
+
+
+def _rise_and_fall(i: int, iterations: int, rise: float) -> float:
+    """Factor of a learning rate: linear over the share `rise` of the iterations, then a cosine to zero."""
+    t = i / iterations
+    return t / rise if t < rise else (1 + math.cos(math.pi * (t - rise) / (1 - rise))) / 2
 
 
 def distance(

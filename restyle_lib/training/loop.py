@@ -1,5 +1,6 @@
 """Trains one inverter: a warm start on pairs with known codes, then the paper's loop with image losses."""
 
+import copy
 import json
 import math
 import time
@@ -80,16 +81,16 @@ class LoopLosses:
 def warmup_step(encoder: nn.Module, pool: Pool, settings: Settings, rng: torch.Generator, backward: Callable) -> dict:
     """All pairs: the encoder sees (x_i, y_j) and learns w_i - w_j. A one-pass encoder starts at w_avg instead."""
     x, x_codes, y, y_codes = pool.pairs(rng, settings.warmup_batch)
-    if settings.in_channels == 6:
-        codes = y_codes + encoder(torch.cat([x, y], dim=1))
-    else:
-        codes = pool.cut.w_avg + encoder(x)
+    one_pass = settings.in_channels == 3
+    codes = pool.cut.w_avg + encoder(x) if one_pass else y_codes + encoder(torch.cat([x, y], dim=1))
     loss = losses.latent(codes, x_codes, pool.codes_scale)
     backward(loss, last=True)
     return {"latent": loss}
 
 
-def loop_step(encoder, pool: Pool, settings: Settings, steps: int, rng, identity: nn.Module, backward: Callable) -> dict:
+def loop_step(
+    encoder, pool: Pool, settings: Settings, steps: int, rng, identity: nn.Module, backward: Callable
+) -> dict:
     """The true loop on one batch: a loss and a backward at each step, gradients summed over the steps."""
     x, codes = pool.batch(rng, settings.batch)
     criterion = LoopLosses(settings, x, codes, pool.codes_scale, identity)
@@ -122,9 +123,9 @@ def train(
     torch.manual_seed(settings.seed)
     accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
     schedule = Schedule(settings)
-    encoder = SimplifiedEncoder(settings.in_channels, pool.cut.n_styles).to(memory_format=torch.channels_last)
-    ema = SimplifiedEncoder(settings.in_channels, pool.cut.n_styles).requires_grad_(False)
-    ema.load_state_dict(encoder.state_dict())
+    encoder = SimplifiedEncoder(settings.in_channels, pool.cut.slots_read, pool.cut.n_styles)
+    ema = copy.deepcopy(encoder).requires_grad_(False).eval()
+    encoder.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=settings.warmup_lr, betas=(0.9, 0.99))
     encoder, optimizer = accelerator.prepare(encoder, optimizer)
     identity = Identity()
@@ -182,7 +183,7 @@ def train(
             saved |= {"optimizer": optimizer.state_dict(), "iteration": iteration, "settings": asdict(settings)}
             state.save(checkpoint, saved)
     progress.close()
-    return ema.eval()
+    return ema
 
 
 def _append(path: Path, record: dict) -> None:

@@ -24,8 +24,8 @@ class Pool:
     def __init__(self, full, cut, settings: Settings):
         """full: the 1024 px generator; cut: the one in the loop."""
         self.cut, self.size = cut, cut.resolution[0]
-        self.n_full = settings.renders
-        renders = data.renders(full, "train", settings.renders, POOL_SEED)
+        renders = data.renders(full, "train", settings.renders, POOL_SEED, shard=100).agreeing(cut.slots_read - 1)
+        self.n_full = len(renders)
         images = [data.to_uint8(data.downsample(data.to_float(x), self.size)) for x in renders.images.split(256)]
         sampled = data.training_codes(cut, settings.cut_samples, settings.seed + 1)
         self.codes = torch.cat([renders.codes, sampled])
@@ -41,8 +41,9 @@ class Pool:
         n = len(self.codes)
         other = self.codes[torch.randperm(n, generator=rng)]
         far = torch.rand(n, 1, 1, generator=rng).square() * 0.8
-        share = far * torch.rand(n, self.codes.shape[1], 1, generator=rng) * 2
-        return torch.lerp(self.codes, other, share.clamp(max=1))
+        share = (far * torch.rand(n, self.codes.shape[1], 1, generator=rng) * 2).clamp(max=1)
+        share[:, self.cut.slots_read :] = share[:, self.cut.slots_read - 1, None]  # the finer slots stay one style
+        return torch.lerp(self.codes, other, share)
 
     @torch.no_grad()
     def _render(self, codes: Tensor, what: str) -> Tensor:
@@ -66,7 +67,7 @@ class Pool:
         return data.to_float(self.images[i]), self.codes[i], y, y_codes
 
     def batch(self, rng: torch.Generator, n: int) -> tuple[Tensor, Tensor]:
-        """n images and codes for the true loop: half renders of the full generator, half fresh cut-generator samples."""
+        """n images and codes for the true loop: half renders of the full generator, half fresh samples of the cut."""
         i = torch.randint(self.n_full, (n // 2,), generator=rng)
         seed = int(torch.randint(2**62, (1,), generator=rng))
         codes = data.training_codes(self.cut, n - n // 2, seed)

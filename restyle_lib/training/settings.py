@@ -36,6 +36,8 @@ class Settings:
     """Cut-generator samples in the pool of the warm start."""
     ema: float = 0.998
     """Decay per batch of the average of the weights, which is what is shipped and validated."""
+    validation: int = 64
+    """Held-out renders for validation."""
     validate_every: int = 250
     checkpoint_every: int = 100
     """Batches: about a minute on two cores, so that at most that much is lost."""

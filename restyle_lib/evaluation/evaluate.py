@@ -1,0 +1,107 @@
+"""Measures inverters on images: one row per image, method and step, and their means with intervals."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import bootstrap
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from restyle_lib.data import downsample
+from restyle_lib.evaluation.metrics import HIGHER_IS_BETTER, table_metrics
+from restyle_lib.inversion.inverter import Inverter
+
+BATCH = 20
+
+
+@torch.no_grad()
+def evaluate(inverters: dict[str, Inverter], images: Tensor, steps: int = 10) -> pd.DataFrame:
+    """Inverts images [n, 3, s, s] in [-1, 1] with each method: a row for each (method, image, step 0..steps).
+
+    Metrics compare y_t, clamped, with the input, both at the size of the encoder's input.
+    """
+    metrics, rows = table_metrics(), []
+    for method, inverter in inverters.items():
+        size = inverter.G.resolution[0]
+        last = 1 if inverter.one_pass else steps
+        for start in tqdm(range(0, len(images), BATCH), desc=f"evaluating {method}", unit="batch"):
+            x = downsample(images[start : start + BATCH], size)
+            trail = inverter.invert(x, last).images.clamp(-1, 1)
+            for step in range(last + 1):
+                values = {name: metric(trail[:, step], x).tolist() for name, metric in metrics.items()}
+                rows += [
+                    {"method": method, "image": start + i, "step": step, "size": size}
+                    | {name: v[i] for name, v in values.items()}
+                    for i in range(len(x))
+                ]
+    return pd.DataFrame(rows)
+
+
+@torch.no_grad()
+def compare_full(inversions: dict[str, Tensor], images: Tensor, G, size: int = 256) -> pd.DataFrame:
+    """Codes {method: [n, k, 512]} rendered by the full generator and compared with images [n, 3, s, s] at `size` px."""
+    metrics, rows = table_metrics(), []
+    for method, codes in inversions.items():
+        for i, code in enumerate(tqdm(codes, desc=f"rendering {method} at {G.resolution[0]} px", unit="image")):
+            y = downsample(G.synthesize(code[None]).clamp(-1, 1), size)
+            x = downsample(images[i : i + 1], size)
+            rows.append({"method": method, "image": i} | {name: m(y, x).item() for name, m in metrics.items()})
+    return pd.DataFrame(rows)
+
+
+def seconds_per_image(inverter: Inverter, image: Tensor, steps: int, repeats: int = 5) -> list[float]:
+    """Median seconds from the start to the end of each step 1..steps at batch 1, of an image [1, 3, s, s]."""
+    x = downsample(image, inverter.G.resolution[0])
+    runs = []
+    for _ in range(repeats + 1):
+        marks = [time.perf_counter()]
+        inverter.invert(x, steps, lambda t, w, y, marks=marks: marks.append(time.perf_counter()))
+        runs.append(np.array(marks[1:]) - marks[0])
+    return np.median(runs[1:], axis=0).tolist()  # the first run warms up
+
+
+def mean_and_interval(values, seed: int = 0) -> tuple[float, float, float]:
+    """Mean and its 95 % percentile bootstrap interval over images (2000 resamples)."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2 or np.ptp(values) == 0:
+        return values.mean(), values.mean(), values.mean()
+    interval = bootstrap(
+        (values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(seed)
+    ).confidence_interval
+    return values.mean(), interval.low, interval.high
+
+
+def summarise(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Means with 95 % intervals, one row for each (group, metric): columns mean, low, high, n."""
+    metrics = [name for name in rows if name not in {"method", "image", "step", "size"}]
+    records = []
+    for keys, group in rows.groupby(by, sort=False):
+        for metric in metrics:
+            mean, low, high = mean_and_interval(group[metric])
+            records.append(
+                dict(zip(by, keys, strict=True))
+                | {"metric": metric, "mean": mean, "low": low, "high": high, "n": len(group)}
+            )
+    return pd.DataFrame(records)
+
+
+def paired_difference(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """b minus a image by image, for each metric: mean, 95 % interval, and which is better ("a", "b" or "neither")."""
+    a, b = a.set_index("image").sort_index(), b.set_index("image").sort_index()
+    records = []
+    for metric in [name for name in table_metrics() if name in a]:
+        mean, low, high = mean_and_interval((b[metric] - a[metric]).to_numpy())
+        gain = mean if metric in HIGHER_IS_BETTER else -mean
+        better = "neither" if low <= 0 <= high else "b" if gain > 0 else "a"
+        records.append({"metric": metric, "difference": mean, "low": low, "high": high, "n": len(a), "better": better})
+    return pd.DataFrame(records)
+
+
+def save_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Writes a table as CSV with five digits, and returns it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False, float_format="%.5g")
+    return table

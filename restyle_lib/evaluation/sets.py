@@ -1,0 +1,35 @@
+"""The images that methods are compared on."""
+
+import matplotlib.cbook
+import skimage.data
+import torch
+from PIL import Image
+from torch import Tensor
+
+from restyle_lib import data
+from restyle_lib.faces.align import align
+from restyle_lib.generators import load_generator
+from restyle_lib.images import open_photo, to_tensor
+
+HELDOUT_SEED = 20_000_000
+
+
+def heldout(n: int) -> data.Renders:
+    """n fp32 renders of the full 1024 px generator at psi 0.7, seeds that no training uses, at 256 px.
+
+    They are not samples of the cut generator that encoders are trained with, but they are still renders: easier than
+    photographs, since a code that reproduces them exists.
+    """
+    return data.renders(load_generator("faces-1024"), "heldout", n, HELDOUT_SEED, data.heldout_codes, bf16=False)
+
+
+def photographs() -> dict[str, Image.Image]:
+    """Two public-domain photographs, unaligned: NASA's Eileen Collins and the US Navy's Grace Hopper."""
+    hopper = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+    return {"Eileen Collins": Image.fromarray(skimage.data.astronaut()), "Grace Hopper": open_photo(hopper)}
+
+
+def aligned_photographs(size: int = 256) -> tuple[list[str], Tensor]:
+    """Names, and the FFHQ-aligned crops [2, 3, size, size] in [-1, 1]."""
+    photos = photographs()
+    return list(photos), torch.cat([to_tensor(align(photo, size)) for photo in photos.values()])

@@ -1,0 +1,61 @@
+"""Opens any photograph as upright 8-bit RGB, or says in one line why it cannot."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+
+class PhotoError(ValueError):
+    """A photograph cannot be used; the message says why and what to do."""
+
+
+def open_photo(path: Path | str) -> Image.Image:
+    """The photograph at `path`, upright (EXIF orientation applied), RGB, 8 bits.
+
+    Grey, palette, CMYK, 16-bit and transparent images are converted; transparency shows white.
+    Raises PhotoError for a missing, empty, truncated or oversized file, and for one that is not an image.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise PhotoError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise PhotoError(f"{path}: the file is empty")
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return upright_rgb(image)
+    except Image.DecompressionBombError as error:
+        raise PhotoError(f"{path}: too large to open safely; scale it below 170 megapixels") from error
+    except Image.UnidentifiedImageError as error:
+        raise PhotoError(f"{path}: not an image that Pillow can read") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise PhotoError(f"{path}: damaged or truncated image ({error}); export it again") from error
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Any PIL image as upright 8-bit RGB."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        # 16-bit files fill 0..65535; a float image is taken as 0..1 where it fits there, else as 0..255
+        peak = 65535 if image.mode.startswith("I") else 1 if values.max() <= 1 else 255
+        image = Image.fromarray((values / peak * 255).clip(0, 255).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """RGB PIL image -> [1, 3, h, w] in [-1, 1]."""
+    values = torch.from_numpy(np.array(image.convert("RGB")))
+    return values.permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def to_image(tensor: Tensor) -> Image.Image:
+    """[3, h, w] or [1, 3, h, w] in [-1, 1] -> RGB PIL image; values outside are clamped."""
+    values = (tensor.detach().reshape(tensor.shape[-3:]).float().cpu().clamp(-1, 1) * 127.5 + 127.5).round()
+    return Image.fromarray(values.to(torch.uint8).permute(1, 2, 0).contiguous().numpy())

@@ -1,0 +1,57 @@
+"""How much each notebook does: seconds for tests, minutes on two cores, or hours on a GPU."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sample sizes of one profile."""
+
+    images: int
+    """Held-out renders that methods are compared on."""
+    full_renders: int
+    """Of these, how many are rendered again at 1024 px from each method's code (0.7 s each on two cores)."""
+    samples: int
+    """Faces in the pictures of the generator tour and of the step grids."""
+    training: dict[str, float]
+    """Settings that 01_train_encoders overrides, see restyle_lib/training/settings.py; none in "full"."""
+
+
+PROFILES = {
+    "smoke": Profile(
+        images=4,
+        full_renders=1,
+        samples=2,
+        training={
+            "warmup_passes": 64,
+            "loop_passes": 70,
+            "batch": 2,
+            "renders": 10,
+            "cut_samples": 20,
+            "validation": 4,
+            "validate_every": 4,
+            "checkpoint_every": 2,
+        },
+    ),
+    "default": Profile(
+        images=200,
+        full_renders=100,
+        samples=6,
+        training={
+            "warmup_passes": 4000,
+            "loop_passes": 1500,
+            "renders": 100,
+            "cut_samples": 400,
+            "validation": 20,
+            "validate_every": 40,
+        },
+    ),
+    "full": Profile(images=2000, full_renders=2000, samples=8, training={}),
+}
+
+
+def load(name: str) -> Profile:
+    """The profile "smoke", "default" or "full"; raises ValueError for another name."""
+    if name not in PROFILES:
+        raise ValueError(f"no profile {name!r}; there are {', '.join(PROFILES)}")
+    return PROFILES[name]

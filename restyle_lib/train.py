@@ -1,0 +1,73 @@
+"""Trains a named inverter: `restyle train NAME`, or with several processes `accelerate launch -m restyle_lib.train`."""
+
+import dataclasses
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from restyle_lib import data
+from restyle_lib.generators import load_generator
+from restyle_lib.inversion.inverter import save_inverter
+from restyle_lib.training.loop import train, validate_on
+from restyle_lib.training.samples import Pool
+from restyle_lib.training.settings import SETTINGS
+
+VALIDATION_SEED = 30_000_000
+
+
+def run(
+    name: tyro.conf.Positional[str],
+    out: Path = Path("runs"),
+    resume: bool = True,
+    ship: bool = False,
+    override: Annotated[dict[str, float], tyro.conf.arg(metavar="KEY VALUE")] = {},  # noqa: B006 (never changed)
+) -> Path:
+    """Trains the inverter `name` (see training/settings.py) into out/<name>/ and returns the file of its weights.
+
+    resume:   continue where a run in that folder was stopped
+    ship:     also write the weights and their recipe to data/weights/, as the ones that the project ships
+    override: settings to change, e.g. --override loop-passes 1000
+    Raises ValueError for an unknown name or setting.
+    """
+    if name not in SETTINGS:
+        raise ValueError(f"no inverter {name!r}; there are {', '.join(SETTINGS)}")
+    settings = change(SETTINGS[name], override)
+    folder = out / name
+    full, cut = load_generator("faces-1024"), load_generator(settings.generator)
+    pool = Pool(full, cut, settings)
+    heldout = data.renders(full, "validation", settings.validation, VALIDATION_SEED, data.heldout_codes)
+    validate = validate_on(pool, heldout, folder)
+    start = time.perf_counter()
+    encoder = train(settings, folder, pool, validate, resume)
+    weights = folder / f"{name}.safetensors"
+    save_inverter(weights, encoder, settings.generator)
+    recipe = {
+        "inverter": f"faces/{name}",
+        "settings": dataclasses.asdict(settings),
+        "minutes_since_last_start": round((time.perf_counter() - start) / 60, 1),
+        "machine": f"{torch.get_num_threads()} threads of {platform.machine()}, bf16",
+        "validation": {"n": len(heldout), "psi": 0.7, "seed": VALIDATION_SEED} | validate(encoder, settings.seed),
+    }
+    weights.with_suffix(".json").write_text(json.dumps(recipe, indent=2) + "\n")
+    if ship:
+        for path in (weights, weights.with_suffix(".json")):
+            (data.WEIGHTS / f"faces-{path.name}").write_bytes(path.read_bytes())
+    return weights
+
+
+def change(settings, override: dict[str, float]):
+    """The settings with some replaced; a value takes the type of the one it replaces."""
+    known = {field.name: type(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+    override = {key.replace("-", "_"): value for key, value in override.items()}
+    if unknown := set(override) - set(known):
+        raise ValueError(f"no setting {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return dataclasses.replace(settings, **{key: known[key](value) for key, value in override.items()})
+
+
+if __name__ == "__main__":
+    tyro.cli(run)
