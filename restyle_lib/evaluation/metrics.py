@@ -7,7 +7,6 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from restyle_lib.faces.identity import Identity, similarity
 from restyle_lib.perceptual import st_lpips
@@ -30,6 +29,9 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
 def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     """Multi-scale structural similarity (Wang et al. 2003) on as many of its scales, up to five, as the size allows."""
+    make_torchvision_importable()  # torchmetrics imports it where it is installed
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
     scales = next(n for n in (5, 4, 3, 2, 1) if 10 * 2 ** (n - 1) < a.shape[-1])
     weights = torch.tensor(MS_SSIM_WEIGHTS[:scales])
     return multiscale_structural_similarity_index_measure(
