@@ -6,7 +6,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from restyle_lib.data import REPOSITORY, to_uint8
 
@@ -45,16 +46,15 @@ def image_grid(rows: Sequence[Tensor], columns: Sequence[str], labels: Sequence[
     return figure
 
 
-def step_rows(images: Tensor, trajectory: Tensor, final: Tensor, size: int = 256) -> list[Tensor]:
-    """Rows for `image_grid`: input, y_0..y_N and the full render, each enlarged or reduced to `size` px."""
+def side_by_side(images: Sequence[Tensor], size: int = 256) -> Tensor:
+    """Images [3, s, s] of any sizes as one row [n, 3, size, size] for `image_grid`."""
+    resized = [F.interpolate(x[None], (size, size), mode="bicubic", antialias=True) for x in images]
+    return torch.cat(resized).clamp(-1, 1)
 
-    def resize(x: Tensor) -> Tensor:
-        return torch.nn.functional.interpolate(x, (size, size), mode="bicubic", antialias=True).clamp(-1, 1)
 
-    return [
-        torch.cat([resize(x[None]), resize(trail), resize(end[None])])
-        for x, trail, end in zip(images, trajectory, final, strict=True)
-    ]
+def step_rows(images: Tensor, trajectory: Tensor, final: Tensor) -> list[Tensor]:
+    """Rows for `image_grid`: input, y_0..y_N and the full render of each image."""
+    return [side_by_side([x, *trail, end]) for x, trail, end in zip(images, trajectory, final, strict=True)]
 
 
 def step_titles(steps: int) -> list[str]:
@@ -77,4 +77,50 @@ def curves(summary: pd.DataFrame, metrics: Sequence[str], x: str = "step") -> pl
                 axis.fill_between(rows[x], rows.low, rows.high, color=colour, alpha=0.2)
         axis.set(title=metric, xlabel=x)
     axes[0].legend()
+    return figure
+
+
+def architecture(encoder: nn.Module, G: nn.Module) -> plt.Figure:
+    """The loop as a diagram, with the parameter counts of the parts."""
+
+    def millions(module: nn.Module) -> str:
+        return f"{sum(p.numel() for p in module.parameters()) / 1e6:.2f} M"
+
+    size = G.resolution[0]
+    figure, axis = plt.subplots(figsize=(11, 3))
+    for x, y, text in [
+        (0.3, 1.7, f"image  x\n3 × {size} × {size}"),
+        (0.3, 0.3, f"reconstruction  ŷ\n3 × {size} × {size}"),
+        (2.6, 1.0, f"backbone\n{millions(encoder.body)}"),
+        (4.7, 1.0, f"style heads\n{encoder.heads.heads} × 512, {millions(encoder.heads)}"),
+        (6.9, 1.0, f"w + Δ\n{encoder.n_styles} × 512"),
+        (9.1, 1.0, f"generator\nfrozen, {size} px\n{millions(G)}"),
+    ]:
+        axis.text(x, y, text, ha="center", va="center", bbox={"boxstyle": "round,pad=0.6", "fc": "white", "ec": "0.4"})
+    arrow = {"arrowstyle": "->", "color": "0.3"}
+    for start, end in [
+        ((1.0, 1.7), (2.0, 1.2)),
+        ((1.15, 0.3), (2.0, 0.8)),
+        ((3.15, 1), (3.75, 1)),
+        ((5.65, 1), (6.3, 1)),
+        ((7.5, 1), (8.3, 1)),
+    ]:
+        axis.annotate("", end, start, arrowprops=arrow)
+    back = {"arrowstyle": "->", "color": "C0", "connectionstyle": "bar,fraction=-0.09"}
+    axis.annotate("", (0.3, -0.1), (9.1, 0.3), arrowprops=back)
+    axis.text(4.7, -1.0, "the next step sees the new reconstruction", color="C0", ha="center")
+    axis.set(xlim=(-1, 10.2), ylim=(-1.2, 2.3))
+    axis.axis("off")
+    return figure
+
+
+def training_curves(log: pd.DataFrame, steps: int) -> plt.Figure:
+    """The log of `restyle_lib.training`: latent error of the warm start; L2 of the first and last step of the loop."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    loop = log["l2_1"].notna()
+    sns.lineplot(log[~loop & log["latent"].notna()], x="iteration", y="latent", marker="o", ax=left)
+    left.set(title="warm start", ylabel="latent error")
+    for step in sorted({1, steps}):
+        sns.lineplot(log[loop], x="iteration", y=f"l2_{step}", marker="o", ax=right, label=f"step {step}")
+    right.set(title="true loop", ylabel="L2 in [-1, 1]")
     return figure

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import platform
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -42,18 +41,19 @@ def run(
     pool = Pool(full, cut, settings)
     heldout = data.renders(full, "validation", settings.validation, VALIDATION_SEED, data.heldout_codes)
     validate = validate_on(pool, heldout, folder)
-    start = time.perf_counter()
     encoder = train(settings, folder, pool, validate, resume)
     weights = folder / f"{name}.safetensors"
     save_inverter(weights, encoder, settings.generator)
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    validation = next(record["validation"] for record in reversed(log) if "validation" in record)
     recipe = {
         "inverter": f"faces/{name}",
         "settings": dataclasses.asdict(settings),
-        "minutes_since_last_start": round((time.perf_counter() - start) / 60, 1),
-        "machine": f"{torch.get_num_threads()} threads of {platform.machine()}, bf16",
-        "validation": {"n": len(heldout), "psi": 0.7, "seed": VALIDATION_SEED} | validate(encoder, settings.seed),
+        "minutes": round(sum(record.get("seconds", 0) for record in log) / 60, 1),
+        "machine": f"{torch.get_num_threads()} threads, {platform.machine()}, bf16",
+        "validation": {"n": len(heldout), "psi": 0.7, "seed": VALIDATION_SEED, "step": "1, 2, …"} | validation,
     }
-    weights.with_suffix(".json").write_text(json.dumps(recipe, indent=2) + "\n")
+    weights.with_suffix(".json").write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n")
     if ship:
         for path in (weights, weights.with_suffix(".json")):
             (data.WEIGHTS / f"faces-{path.name}").write_bytes(path.read_bytes())

@@ -88,16 +88,28 @@ def summarise(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
-def paired_difference(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """b minus a image by image, for each metric: mean, 95 % interval, and which is better ("a", "b" or "neither")."""
+def paired_difference(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
+    """b minus a image by image, for each metric: mean, 95 % interval, and the name of the side that is better.
+
+    "neither" where the interval holds zero.
+    """
     a, b = a.set_index("image").sort_index(), b.set_index("image").sort_index()
     records = []
     for metric in [name for name in table_metrics() if name in a]:
         mean, low, high = mean_and_interval((b[metric] - a[metric]).to_numpy())
         gain = mean if metric in HIGHER_IS_BETTER else -mean
-        better = "neither" if low <= 0 <= high else "b" if gain > 0 else "a"
-        records.append({"metric": metric, "difference": mean, "low": low, "high": high, "n": len(a), "better": better})
+        better = "neither" if low <= 0 <= high else names[gain > 0]
+        record = {"comparison": f"{names[1]} minus {names[0]}", "metric": metric, "difference": mean}
+        records.append(record | {"low": low, "high": high, "n": len(a), "better": better})
     return pd.DataFrame(records)
+
+
+def with_intervals(summary: pd.DataFrame, index: str | list[str]) -> pd.DataFrame:
+    """A summary as a table to read: a row per `index`, a column per metric, cells "mean [low, high]"."""
+    columns = zip(summary["mean"], summary.low, summary.high, strict=True)
+    cells = [f"{mean:.4f} [{low:.4f}, {high:.4f}]" for mean, low, high in columns]
+    table = summary.assign(cell=cells).pivot(index=index, columns="metric", values="cell")
+    return table[list(dict.fromkeys(summary.metric))]
 
 
 def save_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -54,7 +54,7 @@ def face_square(landmarks: np.ndarray) -> np.ndarray:
 
 def cut_square(image: Image.Image, corners: np.ndarray, size: int) -> Image.Image:
     """Cuts a rotated square out of `image` and resamples it to `size` pixels."""
-    side = np.hypot(*(corners[3] - corners[0]))
+    side = float(np.hypot(*(corners[3] - corners[0])))
     shrink = int(side / size / 2)
     if shrink > 1:  # bilinear sampling alone would alias
         image, corners, side = image.reduce(shrink), corners / shrink, side / shrink

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from restyle_lib.faces import networks
@@ -30,10 +30,10 @@ class Face:
 
 def find_faces(image: Image.Image) -> list[Face]:
     """The faces in an RGB image, largest first; an empty list where there is none."""
-    for side in INPUT_SIDES:
-        if faces := _detect(image, side):
-            return sorted(faces, key=lambda face: face.area, reverse=True)
-    return []
+    boxes, scores = zip(*(_detect(image, side) for side in INPUT_SIDES), strict=True)
+    boxes, scores = torch.cat(boxes), torch.cat(scores)
+    faces = [Face(tuple(boxes[i].tolist()), scores[i].item()) for i in non_maximum_suppression(boxes, scores)]
+    return sorted(faces, key=lambda face: face.area, reverse=True)
 
 
 def find_landmarks(image: Image.Image, box: tuple[float, float, float, float]) -> np.ndarray:
@@ -55,14 +55,14 @@ def find_landmarks(image: Image.Image, box: tuple[float, float, float, float]) -
 
 
 @torch.inference_mode()
-def _detect(image: Image.Image, side: int) -> list[Face]:
+def _detect(image: Image.Image, side: int) -> tuple[Tensor, Tensor]:
+    """Boxes [m, 4] in pixels of `image` and scores [m], found with the image scaled to a longer side of `side`."""
     scale = side / max(image.size)
     small = image.resize([max(1, round(v * scale)) for v in image.size], Image.Resampling.BILINEAR, reducing_gap=2)
-    padded = ImageOps.pad(small, (side, side), centering=(0, 0)) if small.size != (side, side) else small
-    raw = networks.load("detector")(to_tensor(padded) * 127.5 + 127.5)[0]
-    boxes, scores = decode(raw, side)
-    keep = non_maximum_suppression(boxes, scores)
-    return [Face(tuple((boxes[i] / scale).tolist()), scores[i].item()) for i in keep]
+    padded = Image.new("RGB", (side, side))
+    padded.paste(small)
+    boxes, scores = decode(networks.load("detector")(to_tensor(padded) * 127.5 + 127.5)[0], side)
+    return boxes / scale, scores
 
 
 def decode(raw: Tensor, side: int) -> tuple[Tensor, Tensor]:

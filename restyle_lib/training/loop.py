@@ -172,10 +172,11 @@ def train(
 
         if iteration % 20 == 0 or iteration == schedule.total:
             record = {name: round(term.item(), 5) for name, term in record.items()}
-            rate = images / (time.perf_counter() - clock)
-            progress.set_postfix(record | {"images/s": f"{rate:.1f}"})
+            seconds = time.perf_counter() - clock
+            rate = round(images / seconds, 1)
+            progress.set_postfix(record | {"images/s": rate})
             clock, images = time.perf_counter(), 0
-            _append(log, {"iteration": iteration} | record | {"images_per_s": round(rate, 1)})
+            _append(log, {"iteration": iteration} | record | {"images_per_s": rate, "seconds": round(seconds, 2)})
         if validate and (iteration % settings.validate_every == 0 or iteration == schedule.total):
             _append(log, {"iteration": iteration, "validation": validate(ema, iteration)})
         if iteration % settings.checkpoint_every == 0 or iteration == schedule.total:

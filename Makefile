@@ -1,0 +1,31 @@
+# make reproduce   installs into .venv, fetches and verifies the assets, runs every notebook, fills figures/ and data/results/
+# make test        the same set-up, then the tests
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: reproduce test lab check clean
+
+reproduce: .venv/installed
+	$(BIN)/restyle reproduce
+
+test: .venv/installed
+	$(BIN)/restyle assets
+	$(BIN)/python -m pytest
+
+lab: .venv/installed
+	$(BIN)/jupyter lab notebooks
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+# The stamp is written last, so an interrupted installation is done again; a second call does nothing.
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 …"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv runs data/results/executed

@@ -1,0 +1,130 @@
+"""The face networks match the original JavaScript; detection and alignment do what a photographer would."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import restyle_lib as rl
+from restyle_lib.data import to_float
+from restyle_lib.evaluation import sets
+from restyle_lib.faces import networks
+from restyle_lib.faces.align import cut_square, face_square
+from restyle_lib.faces.detect import find_faces, find_landmarks
+from restyle_lib.faces.identity import Identity
+
+REFERENCE = json.loads((Path(__file__).parent / "data" / "face_reference.json").read_text())
+
+
+def blocks_image(size: int, seed: int) -> torch.Tensor:
+    """8 x 8 coloured blocks from a linear congruential generator: the input that the reference was made with."""
+    values, state = [], seed
+    for _ in range(8 * 8 * 3):
+        state = (state * 1664525 + 1013904223) % 2**32
+        values.append(state >> 24)
+    blocks = torch.tensor(values, dtype=torch.float32).reshape(8, 8, 3).permute(2, 0, 1)[None]
+    index = torch.arange(size) * 8 // size
+    return blocks[:, :, index][:, :, :, index]
+
+
+def agrees(ours: torch.Tensor, name: str, tolerance: float) -> None:
+    theirs = torch.tensor(REFERENCE[name]).reshape(ours.shape)
+    assert (ours - theirs).abs().max() < tolerance
+
+
+@torch.no_grad()
+def test_networks_match_the_original_javascript():
+    agrees(networks.load("recognition")(blocks_image(150, 1)), "recognition", 3e-5)
+    agrees(networks.load("expression")(blocks_image(112, 2)).softmax(1), "expression", 1e-5)
+    age, gender = networks.load("age_gender")(blocks_image(112, 3))
+    agrees(age, "age", 1e-4)
+    agrees(gender.softmax(1), "gender", 1e-5)
+    agrees(networks.load("landmarks")(blocks_image(112, 4)).flatten(1), "landmarks", 1e-5)
+    detected = networks.load("detector")(blocks_image(224, 5)).permute(0, 2, 3, 1)
+    agrees(detected, "detector", 1e-3)
+
+
+def test_networks_are_differentiable_but_frozen():
+    image = torch.rand(1, 3, 64, 64).requires_grad_(True)
+    Identity()(image).sum().backward()
+    assert image.grad.abs().sum() > 0
+    assert not list(networks.load("recognition").parameters())
+
+
+@torch.no_grad()
+def test_centred_identity_separates_strangers_and_keeps_friends(heldout):
+    images = to_float(heldout.images)
+    identity = Identity()
+    embeddings = identity(images)
+    between = (embeddings @ embeddings.T)[~torch.eye(len(images), dtype=torch.bool)]
+    flipped = torch.linalg.vecdot(embeddings, identity(images.flip(-1)))
+    assert between.mean().abs() < 0.15 and between.std() < 0.35
+    assert flipped.mean() > 0.85
+
+
+@torch.no_grad()
+def test_detector_finds_aligned_renders(heldout):
+    found = [find_faces(rl.to_image(image)) for image in to_float(heldout.images)]
+    assert sum(map(len, found)) >= 0.9 * len(found)
+
+
+def eyes_and_mouth(aligned: Image.Image) -> np.ndarray:
+    points = find_landmarks(aligned.resize((256, 256)), (32, 56, 224, 248)) / 256
+    return np.stack([points[36:42].mean(0), points[42:48].mean(0), points[[48, 54]].mean(0)])
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> Image.Image:
+    return sets.photographs()["Eileen Collins"]
+
+
+def test_alignment_puts_the_eyes_level_and_where_ffhq_has_them(astronaut):
+    left, right, mouth = eyes_and_mouth(rl.align(astronaut, 512))
+    assert abs(left[1] - right[1]) < 0.02
+    assert abs((left[0] + right[0]) / 2 - 0.5) < 0.03
+    assert 0.42 < left[1] < 0.52 and 0.62 < mouth[1] < 0.78
+
+
+@pytest.mark.parametrize("angle", [-25, 25])
+def test_alignment_undoes_rotation(astronaut, angle):
+    turned = astronaut.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+    assert np.abs(eyes_and_mouth(rl.align(turned, 256)) - eyes_and_mouth(rl.align(astronaut, 256))).max() < 0.03
+
+
+@pytest.mark.parametrize("scale", [0.35, 1, 9])
+def test_alignment_works_at_any_size(astronaut, scale):
+    size = round(512 * scale)  # up to 21 megapixels
+    aligned = rl.align(astronaut.resize((size, size), Image.Resampling.BICUBIC), 256)
+    assert np.abs(eyes_and_mouth(aligned) - eyes_and_mouth(rl.align(astronaut, 256))).max() < 0.03
+
+
+def test_face_square_of_a_plain_face():
+    """Level eyes 2 apart, mouth 2 below them: the side is 4 eye distances and the axis is level."""
+    landmarks = np.zeros((68, 2))
+    landmarks[36:42], landmarks[42:48], landmarks[[48, 54]] = (-1, 0), (1, 0), (0, 2)
+    corners = face_square(landmarks)
+    assert np.allclose(corners, [(-4, -3.8), (-4, 4.2), (4, 4.2), (4, -3.8)])
+
+
+def test_cut_square_reflects_beyond_the_border():
+    image = Image.new("RGB", (40, 40), (200, 100, 50))
+    corners = np.array([(-30, -30), (-30, 70), (70, 70), (70, -30)], dtype=float)
+    assert np.abs(np.asarray(cut_square(image, corners, 64)).astype(int) - (200, 100, 50)).max() <= 2
+
+
+def test_no_face_is_a_clear_error():
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8))
+    for image in (noise, Image.new("RGB", (640, 480), "white"), Image.new("RGB", (3, 5))):
+        with pytest.raises(rl.NoFaceError, match="no face found"):
+            rl.align(image)
+
+
+def test_of_two_faces_the_larger_is_taken(astronaut):
+    both = Image.new("RGB", (900, 512), "grey")
+    both.paste(astronaut.resize((300, 300)), (0, 100))
+    both.paste(astronaut, (388, 0))
+    assert len(find_faces(both)) == 2
+    assert np.abs(eyes_and_mouth(rl.align(both, 256)) - eyes_and_mouth(rl.align(astronaut, 256))).max() < 0.04
