@@ -34,7 +34,7 @@ class Identity(nn.Module):
         self.register_buffer("mean", load_file(WEIGHTS / "identity-mean.safetensors")["mean"])
 
     def forward(self, images: Tensor) -> Tensor:
-        raw = self.network(face_crop(images, IDENTITY_CROP, 150))
+        raw = self.network(face_crop(images, IDENTITY_CROP, 150)).float()  # autocast or not: the mean is subtracted
         return F.normalize(raw - self.mean, dim=1)
 
 

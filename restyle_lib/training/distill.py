@@ -55,24 +55,27 @@ def fit(
     identity_weight: float = 0.1,
     pool: int = 2500,
     seed: int = 0,
+    again: bool = False,
 ) -> dict:
     """Fits the head (and at 64 px the trunk) of one size and writes data/weights/faces-<size>.safetensors and .json.
 
     Learning rates are relative: each tensor moves at its rate times its own root mean square, since modulations,
     biases and filters differ by orders of magnitude. The trunk's rises slowly, so that a head that knows nothing yet
     does not spoil it. identity_weight multiplies 1 - cosine; the L1 and L2 terms have weight 1.
+    again starts from the shipped weights of that size: a further round, noted in the recipe after the earlier ones.
     Returns the recipe with the held-out figures.
     """
     torch.manual_seed(seed)
     teacher = embedded(1024)
-    G = embedded(size, fitted=False).requires_grad_(False)
+    G = embedded(size, fitted=again)
     renders = data.renders(teacher, "train", pool, POOL_SEED, shard=100).agreeing(G.slots_read - 1)
     heldout = sets.heldout(200)
     targets = torch.cat([data.to_uint8(data.downsample(data.to_float(x), size)) for x in renders.images.split(256)])
     identity = Identity()
     embeddings = _embed(identity, targets)
 
-    start_head(G.heads[str(size)])
+    if not again:
+        start_head(G.heads[str(size)])
     student = trainable(G, size)
     for p in student.values():
         p.requires_grad_(True)
@@ -104,18 +107,20 @@ def fit(
             progress.set_postfix({k: f"{v.item():.4f}" for k, v in losses.items()})
         if i % 500 == 499:
             tqdm.write(f"{i + 1}: {validate(G, heldout, size, identity)}")
+    this_round = {"iterations": iterations, "batch": batch, "head_lr": head_lr, "trunk_lr": trunk_lr}
+    this_round |= {"identity_weight": identity_weight, "pool": pool, "seed": seed, "pool_seed": POOL_SEED}
+    this_round["minutes"] = round((time.perf_counter() - start) / 60, 1)
+    path = data.WEIGHTS / f"faces-{size}.safetensors"
+    recipe_path = path.with_suffix(".json")
     recipe = {
         "source": "MobileStyleGAN of random-face==2021.7.21.1, cut and fine-tuned by restyle_lib.training.distill",
-        "settings": {"iterations": iterations, "batch": batch, "head_lr": head_lr, "trunk_lr": trunk_lr}
-        | {"identity_weight": identity_weight, "pool": pool, "seed": seed, "pool_seed": POOL_SEED},
-        "minutes": round((time.perf_counter() - start) / 60, 1),
+        "rounds": (json.loads(recipe_path.read_text())["rounds"] if again else []) + [this_round],
         "machine": f"{torch.get_num_threads()} CPU threads, bf16 autocast",
         "heldout": {"n": 200, "psi": 0.7, "seed": sets.HELDOUT_SEED} | validate(G, heldout, size, identity),
     }
-    path = data.WEIGHTS / f"faces-{size}.safetensors"
     tensors = {name: p.detach().half().contiguous() for name, p in student.items()}
     data.save_atomically(lambda temporary: save_file(tensors, temporary), path)
-    path.with_suffix(".json").write_text(json.dumps(recipe, indent=2) + "\n")
+    recipe_path.write_text(json.dumps(recipe, indent=2) + "\n")
     return recipe
 
 

@@ -78,9 +78,9 @@ class LoopLosses:
         return terms | {"total": sum(weights[name] * term for name, term in terms.items())}
 
 
-def warmup_step(encoder: nn.Module, pool: Pool, settings: Settings, rng: torch.Generator, backward: Callable) -> dict:
+def warmup_step(encoder: nn.Module, pool: Pool, examples: tuple, settings: Settings, backward: Callable) -> dict:
     """All pairs: the encoder sees (x_i, y_j) and learns w_i - w_j. A one-pass encoder starts at w_avg instead."""
-    x, x_codes, y, y_codes = pool.pairs(rng, settings.warmup_batch)
+    x, x_codes, y, y_codes = examples
     one_pass = settings.in_channels == 3
     codes = pool.cut.w_avg + encoder(x) if one_pass else y_codes + encoder(torch.cat([x, y], dim=1))
     loss = losses.latent(codes, x_codes, pool.codes_scale)
@@ -89,10 +89,16 @@ def warmup_step(encoder: nn.Module, pool: Pool, settings: Settings, rng: torch.G
 
 
 def loop_step(
-    encoder, pool: Pool, settings: Settings, steps: int, rng, identity: nn.Module, backward: Callable
+    encoder: nn.Module,
+    pool: Pool,
+    examples: tuple,
+    settings: Settings,
+    steps: int,
+    identity: nn.Module,
+    backward: Callable,
 ) -> dict:
     """The true loop on one batch: a loss and a backward at each step, gradients summed over the steps."""
-    x, codes = pool.batch(rng, settings.batch)
+    x, codes = examples
     criterion = LoopLosses(settings, x, codes, pool.codes_scale, identity)
     record = {}
 
@@ -103,7 +109,7 @@ def loop_step(
             record.update({f"{name}_{t}": term for name, term in terms.items()})
 
     start = pool.cut.w_avg.expand(len(x), pool.cut.n_styles, -1)
-    refine(encoder, pool.cut, x, start, pool.average_image().expand_as(x), steps, learn)
+    refine(encoder, pool.cut, x, start, pool.average_image.expand_as(x), steps, learn)
     return record
 
 
@@ -157,17 +163,21 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr(iteration)
         optimizer.zero_grad()
+        if in_warmup := iteration < schedule.warmup:
+            examples = pool.pairs(rng, settings.warmup_batch)
+        else:
+            examples = pool.batch(rng, settings.batch)
         with accelerator.autocast():
-            if iteration < schedule.warmup:
-                record, n = warmup_step(encoder, pool, settings, rng, backward), settings.warmup_batch
+            if in_warmup:
+                record = warmup_step(encoder, pool, examples, settings, backward)
             else:
                 steps = schedule.steps(iteration - schedule.warmup)
-                record, n = loop_step(encoder, pool, settings, steps, rng, identity, backward), settings.batch
+                record = loop_step(encoder, pool, examples, settings, steps, identity, backward)
         accelerator.clip_grad_norm_(encoder.parameters(), 1.0)
         optimizer.step()
         for average, p in zip(ema.parameters(), encoder.parameters(), strict=True):
             average.lerp_(p.detach().cpu(), 1 - min(settings.ema, (iteration + 1) / (iteration + 10)))
-        iteration, images = iteration + 1, images + n
+        iteration, images = iteration + 1, images + len(examples[0])
         progress.update()
 
         if iteration % 20 == 0 or iteration == schedule.total:
@@ -203,7 +213,7 @@ def validate_on(pool: Pool, renders: data.Renders, out: Path, steps: int = 10) -
         steps_ = steps if encoder.in_channels == 6 else 1
         trail = []
         start = pool.cut.w_avg.expand(len(x), pool.cut.n_styles, -1)
-        y0 = pool.average_image().expand_as(x)
+        y0 = pool.average_image.expand_as(x)
         with torch.autocast("cpu", torch.bfloat16):
             refine(encoder, pool.cut, x, start, y0, steps_, lambda t, w, y: trail.append(y.clamp(-1, 1)))
             goal = identity(x).float()

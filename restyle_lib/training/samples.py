@@ -24,6 +24,8 @@ class Pool:
     def __init__(self, full, cut, settings: Settings):
         """full: the 1024 px generator; cut: the one in the loop."""
         self.cut, self.size = cut, cut.resolution[0]
+        with torch.no_grad():
+            self.average_image = cut.synthesize(cut.w_avg[None])[0]  # y_0 = G(w_avg), [3, s, s]
         renders = data.renders(full, "train", settings.renders, POOL_SEED, shard=100).agreeing(cut.slots_read - 1)
         self.n_full = len(renders)
         images = [data.to_uint8(data.downsample(data.to_float(x), self.size)) for x in renders.images.split(256)]
@@ -63,7 +65,7 @@ class Pool:
         partner = torch.where(near, i, j)
         y, y_codes = data.to_float(self.near_images[partner]), self.near_codes[partner].clone()
         y_codes[start] = self.cut.w_avg
-        y[start] = self.average_image()
+        y[start] = self.average_image
         return data.to_float(self.images[i]), self.codes[i], y, y_codes
 
     def batch(self, rng: torch.Generator, n: int) -> tuple[Tensor, Tensor]:
@@ -74,8 +76,3 @@ class Pool:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             fresh = self.cut.synthesize(codes).float().clamp(-1, 1)
         return torch.cat([data.to_float(self.images[i]), fresh]), torch.cat([self.codes[i], codes])
-
-    def average_image(self) -> Tensor:
-        """y_0 = G(w_avg), [3, s, s]."""
-        with torch.no_grad():
-            return self.cut.synthesize(self.cut.w_avg[None])[0]

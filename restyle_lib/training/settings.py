@@ -15,10 +15,11 @@ class Settings:
     """N, refinement steps per batch, as in the paper; 1 for a one-pass encoder."""
     long_every: int = 4
     """Every 4th batch runs 2N steps: with N alone the loop diverges soon after the steps it was trained on."""
-    batch: int = 16
-    warmup_passes: int = 240_000
+    batch: int = 8
+    """The paper's."""
+    warmup_passes: int = 80_000
     """Encoder passes of the warm start: pairs of images with known codes, no generator call."""
-    loop_passes: int = 60_000
+    loop_passes: int = 32_000
     """Encoder passes of the true loop."""
     warmup_batch: int = 32
     warmup_lr: float = 1e-3
@@ -34,11 +35,12 @@ class Settings:
     """Renders of the full generator in the pool; the other half of each batch are fresh cut-generator samples."""
     cut_samples: int = 7500
     """Cut-generator samples in the pool of the warm start."""
-    ema: float = 0.998
-    """Decay per batch of the average of the weights, which is what is shipped and validated."""
-    validation: int = 64
+    ema: float = 0.99
+    """Decay per batch of the average of the weights, which is what is shipped and validated; short, since the
+    learning rate falls to zero anyway."""
+    validation: int = 50
     """Held-out renders for validation."""
-    validate_every: int = 250
+    validate_every: int = 300
     checkpoint_every: int = 100
     """Batches: about a minute on two cores, so that at most that much is lost."""
     seed: int = 0

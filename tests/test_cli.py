@@ -1,0 +1,117 @@
+"""`restyle invert` on every kind of photograph, good and bad; the assets; the environment files."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+import restyle_lib as rl
+from restyle_lib.evaluation import sets
+from restyle_lib.images import open_photo
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """A folder of one face in many formats, and of files that are no photographs."""
+    folder = tmp_path_factory.mktemp("photos")
+    face = sets.photographs()["Eileen Collins"].crop((90, 0, 390, 300))
+    face.save(folder / "good.png")
+    face.convert("L").save(folder / "grey.png")
+    face.convert("CMYK").save(folder / "cmyk.jpg")
+    rgba = face.convert("RGBA")
+    alpha = np.full((300, 300), 255, np.uint8)
+    alpha[:, :20] = 0
+    rgba.putalpha(Image.fromarray(alpha))
+    rgba.save(folder / "rgba.png")
+    face.quantize(64).save(folder / "palette.gif")
+    grey16 = np.asarray(face.convert("L")).astype(np.uint16) * 257
+    Image.fromarray(grey16).save(folder / "grey16.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "rotate by 90 degrees to view"
+    face.transpose(Image.Transpose.ROTATE_90).save(folder / "exif.jpg", exif=exif)
+    face.resize((4600, 4600), Image.Resampling.BICUBIC).save(folder / "huge.jpg")
+    whole = (folder / "good.png").read_bytes()
+    (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "zero.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("this is not a photograph")
+    Image.new("RGB", (400, 300), "skyblue").save(folder / "sky.png")
+    return folder
+
+
+GOOD = ["grey.png", "cmyk.jpg", "rgba.png", "palette.gif", "grey16.png", "exif.jpg", "huge.jpg"]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_kind_of_photograph_gives_the_same_face(photos, name):
+    expected = rl.align(open_photo(photos / "good.png"), 128).convert("L")
+    aligned = rl.align(open_photo(photos / name), 128)
+    assert aligned.mode == "RGB"
+    difference = np.abs(np.asarray(aligned.convert("L"), float) - np.asarray(expected, float))
+    assert difference[20:, 20:-20].mean() < 12
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("truncated.png", "damaged or truncated"),
+        ("zero.jpg", "empty"),
+        ("text.jpg", "not an image"),
+        ("missing.jpg", "no such file"),
+    ],
+)
+def test_bad_files_say_why(photos, name, message):
+    with pytest.raises(rl.PhotoError, match=message):
+        open_photo(photos / name)
+
+
+def restyle(*words, **kwargs) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "restyle_lib.cli", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, **kwargs)
+
+
+def test_invert_does_the_good_ones_and_reports_the_others(photos, tmp_path):
+    names = ["zero.jpg", "good.png", "text.jpg", "truncated.png", "exif.jpg", "sky.png"]
+    result = restyle("invert", *(photos / name for name in names), "--out", tmp_path / "out", "--steps", 2)
+    assert result.returncode == 1
+    assert "2 inverted" in result.stdout and "4 skipped" in result.stdout
+    skipped = [line.strip() for line in result.stderr.replace("\r", "\n").splitlines() if "skipped" in line]
+    assert len(skipped) == 4 and "Traceback" not in result.stderr
+    for line, reason in zip(skipped, ["empty", "not an image", "truncated", "no face found"], strict=True):
+        assert reason in line
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    endings = ("-steps.png", "-1024.png", "-input.png", ".safetensors")
+    assert made == {stem + ending for stem in ("good", "exif") for ending in endings}
+    assert Image.open(tmp_path / "out" / "good-1024.png").size == (1024, 1024)
+    assert load_file(tmp_path / "out" / "good.safetensors")["latents"].shape == (3, 16, 512)
+
+
+def test_photographs_of_one_name_do_not_overwrite_each_other(photos, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.open(photos / "good.png").save(other / "good.png")
+    result = restyle("invert", photos / "good.png", other / "good.png", "--out", tmp_path / "out", "--steps", 1)
+    assert result.returncode == 0
+    assert (tmp_path / "out" / "good-2-1024.png").exists()
+
+
+def test_expected_failures_are_one_line(photos, tmp_path):
+    result = restyle("invert", photos / "good.png", "--out", tmp_path, "--model", "faces/unknown")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "faces/restyle-psp" in result.stderr
+
+
+def test_environment_yml_agrees_with_pyproject():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
+    pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert set(pip) == {*project["dependencies"], *project["optional-dependencies"]["test"], "--editable ."}
+    assert all("==" in requirement for requirement in pip if not requirement.startswith("--"))
+    assert environment["name"] == project["name"]

@@ -1,0 +1,94 @@
+"""Metrics mean what they are called; intervals cover; tables keep every image."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import restyle_lib as rl
+from restyle_lib import profiles
+from restyle_lib.data import downsample, to_float, to_uint8
+from restyle_lib.evaluation import evaluate, metrics
+from restyle_lib.perceptual import st_lpips
+
+
+def test_l2_and_psnr_by_hand():
+    a, b = torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8)
+    b[1] = 0.2
+    assert metrics.l2(a, b).tolist() == pytest.approx([0, 0.04])
+    assert metrics.psnr(a, b)[1].item() == pytest.approx(20.0, abs=1e-4)
+
+
+@torch.no_grad()
+def test_every_metric_is_best_for_the_image_itself_and_worsens_with_noise(heldout):
+    x = downsample(to_float(heldout.images[:4]), 64)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    for name, metric in metrics.table_metrics().items():
+        sign = 1 if name in metrics.HIGHER_IS_BETTER else -1
+        same, little, much = (sign * metric((x + s * noise).clamp(-1, 1), x) for s in (0, 0.1, 0.5))
+        assert (same >= little).all() and (little > much).all(), name
+        assert same.shape == (4,)
+
+
+@torch.no_grad()
+def test_st_lpips_equals_the_package(heldout):
+    a, b = downsample(to_float(heldout.images[:4]), 64).chunk(2)
+    ours = metrics.st_lpips_distance(a, b)
+    assert torch.allclose(ours, st_lpips().network(a, b).flatten(), atol=1e-5)
+
+
+def test_st_lpips_has_finite_gradients_where_nothing_is_active():
+    flat = torch.zeros(1, 3, 64, 64, requires_grad=True)
+    st_lpips()(flat, st_lpips().features(torch.ones(1, 3, 64, 64))).sum().backward()
+    assert flat.grad.isfinite().all()
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_eight_bit_round_trip(seed):
+    images = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    assert (to_float(to_uint8(images)) - images).abs().max() <= 0.5 / 127.5 + 1e-6
+
+
+def test_interval_covers_the_mean_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    intervals = [evaluate.mean_and_interval(rng.normal(3, 1, 50)) for _ in range(60)]
+    assert sum(low <= 3 <= high for _, low, high in intervals) >= 50
+    assert evaluate.mean_and_interval([2.0]) == (2, 2, 2)
+
+
+def test_paired_difference_names_the_better_side():
+    rng = np.random.default_rng(0)
+    a = pd.DataFrame({"image": range(50), "L2": rng.normal(1, 0.5, 50), "ID": 0.5, "MS-SSIM": rng.normal(0, 1, 50)})
+    b = a.assign(L2=a.L2 - 0.1 + rng.normal(0, 0.01, 50), ID=0.4)
+    b["MS-SSIM"] = rng.normal(0, 1, 50)
+    better = evaluate.paired_difference(a, b, ("first", "second")).set_index("metric").better
+    assert better.to_dict() == {"L2": "second", "ID": "first", "MS-SSIM": "neither"}
+
+
+def test_evaluation_keeps_the_last_partial_batch(heldout):
+    images = torch.cat([to_float(heldout.images), to_float(heldout.images[:3])])
+    inverters = {"psp": rl.load_inverter("faces/psp"), "restyle": rl.load_inverter("faces/restyle-psp")}
+    rows = evaluate.evaluate(inverters, images, steps=2)
+    assert rows.groupby(["method", "step"]).image.nunique().eq(23).all()
+    assert set(rows[rows.method == "psp"].step) == {0, 1} and set(rows[rows.method == "restyle"].step) == {0, 1, 2}
+    twice = rows[(rows.method == "restyle") & (rows.step == 2)].set_index("image")
+    assert twice.loc[20, "L2"] == pytest.approx(twice.loc[0, "L2"], rel=1e-3)
+    summary = evaluate.summarise(rows, ["method", "step"])
+    assert (
+        (summary.n == 23).all() and (summary.low <= summary["mean"]).all() and (summary["mean"] <= summary.high).all()
+    )
+    assert "L2" in evaluate.with_intervals(summary, ["method", "step"])
+
+
+def test_seconds_grow_with_steps():
+    seconds = evaluate.seconds_per_image(rl.load_inverter("faces/restyle-psp"), torch.zeros(1, 3, 64, 64), 3, repeats=2)
+    assert len(seconds) == 3 and 0 < seconds[0] < seconds[1] < seconds[2]
+
+
+def test_profiles():
+    assert profiles.load("smoke").images < profiles.load("default").images == 200
+    with pytest.raises(ValueError, match="smoke, default, full"):
+        profiles.load("quick")

@@ -1,0 +1,143 @@
+"""The embedded generator equals the original; the cut ones are good faces and read the same codes."""
+
+import json
+
+import openvino
+import pytest
+import torch
+
+import restyle_lib as rl
+from restyle_lib.assets import fetch
+from restyle_lib.data import WEIGHTS, downsample, to_float
+from restyle_lib.evaluation.metrics import identity, psnr
+from restyle_lib.generators.mobile import inverse_haar
+from restyle_lib.generators.openvino_ir import read_constants
+
+CUT = ["faces-64", "faces-128", "faces-256"]
+
+
+@pytest.fixture(scope="module")
+def z():
+    return torch.randn(2, 512, generator=torch.Generator().manual_seed(0))
+
+
+def original(name: str, x: torch.Tensor) -> torch.Tensor:
+    """What OpenVINO makes of one input of the original network, in fp32."""
+    model = openvino.Core().compile_model(
+        fetch("random-face") / f"{name}.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    return torch.from_numpy(model(x.numpy())[0].copy())
+
+
+@torch.no_grad()
+def test_mapping_and_synthesis_match_openvino(z):
+    G = rl.load_generator("faces-1024")
+    w = G.map(z)
+    assert (w[:1] - original("MappingNetwork", z[:1])).abs().max() < 1e-4
+    image = G.synthesize(w[:1])
+    assert image.shape == (1, 3, 1024, 1024)
+    assert (image - original("SynthesisNetwork", w[:1])).abs().max() < 1e-4
+
+
+@torch.no_grad()
+def test_w_avg_is_the_mean_code():
+    G = rl.load_generator("faces-1024")
+    w = G.map(torch.randn(4000, 512, generator=torch.Generator().manual_seed(1)))
+    standard_error = w.std(0) / 4000**0.5
+    assert ((w.mean(0) - G.w_avg).abs() / standard_error).mean() < 1.5  # 0.8 for the true mean
+
+
+@torch.no_grad()
+def test_truncation(z):
+    G = rl.load_generator("faces-64")
+    w = G.map(z)
+    assert torch.equal(G.map(z, psi=1.0), w)
+    assert torch.allclose(G.map(z, psi=0.0), G.w_avg.expand(2, -1))
+    assert torch.allclose(G.map(z, psi=0.7), G.w_avg + 0.7 * (w - G.w_avg), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CUT)
+@torch.no_grad()
+def test_cut_generators_read_the_first_slots_of_the_same_code(name, z):
+    G = rl.load_generator(name)
+    size = int(name.removeprefix("faces-"))
+    assert G.resolution == (size, size) and G.n_styles == 16
+    assert G.slots_read == {64: 8, 128: 10, 256: 12}[size]
+    w = G.map(z, psi=0.7)
+    codes = w[:, None].repeat(1, 16, 1)
+    image = G.synthesize(codes)
+    assert image.shape == (2, 3, size, size)
+    assert torch.allclose(image, G.synthesize(w), atol=1e-5)
+    finer = codes.clone()
+    finer[:, G.slots_read :] = 5.0
+    assert torch.equal(G.synthesize(finer), image)
+    for slot in range(G.slots_read):
+        changed = codes.clone()
+        changed[:, slot] += 0.5
+        assert not torch.allclose(G.synthesize(changed), image, atol=1e-3), slot
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_cut_generators_are_as_good_as_their_recipe_says(name, heldout):
+    """The recipe's figures are means over 200 held-out renders; here twenty of them are measured again."""
+    recipe = json.loads((WEIGHTS / f"{name}.json").read_text())["heldout"]
+    assert recipe["n"] == 200
+    G = rl.load_generator(name)
+    target = downsample(to_float(heldout.images), G.resolution[0])
+    with torch.no_grad():
+        images = G.synthesize(heldout.codes).clamp(-1, 1)
+    assert psnr(images, target).mean() == pytest.approx(recipe["psnr"], abs=1.0)
+    assert identity(images, target).mean() == pytest.approx(recipe["identity"], abs=0.06)
+    if name in ("faces-64", "faces-128"):
+        assert recipe["psnr"] >= 26 and recipe["identity"] >= 0.85
+
+
+@torch.no_grad()
+def test_noise_is_fixed_unless_random(z):
+    G = rl.load_generator("faces-64")
+    w = G.map(z)
+    fixed = G.synthesize(w)
+    assert torch.equal(fixed, G.synthesize(w))
+    random = G.synthesize(w, noise="random")
+    assert not torch.equal(random, G.synthesize(w, noise="random"))
+    assert 0 < (random - fixed).abs().mean() < 0.2
+
+
+def test_gradients_reach_the_codes_and_not_the_weights(z):
+    G = rl.load_generator("faces-64")
+    codes = G.w_avg.repeat(1, 16, 1).requires_grad_(True)
+    G.synthesize(codes).sum().backward()
+    assert codes.grad[:, :8].abs().sum() > 0 and codes.grad[:, 8:].abs().sum() == 0
+    assert all(p.grad is None for p in G.parameters())
+
+
+@pytest.mark.parametrize("shape", [(2, 511), (2, 7, 512), (2, 17, 512), (512,), (1, 1, 16, 512)])
+def test_wrong_codes_are_refused(shape):
+    with pytest.raises(ValueError, match="codes must be"):
+        rl.load_generator("faces-64").synthesize(torch.zeros(shape))
+
+
+def test_unknown_generator_is_refused():
+    with pytest.raises(ValueError, match="faces-1024"):
+        rl.load_generator("faces-512")
+
+
+def test_inverse_haar_averages_back_to_the_low_band():
+    """Area-averaging a transformed image gives half its low band, whatever the high bands are."""
+    bands = torch.randn(2, 12, 5, 5)
+    image = inverse_haar(bands)
+    assert image.shape == (2, 3, 10, 10)
+    assert torch.allclose(downsample(image, 5), bands[:, :3] / 2, atol=1e-6)
+    assert torch.allclose(image.square().sum(), bands.square().sum())  # the transform is orthonormal
+
+
+def test_altered_graph_is_refused(tmp_path):
+    (tmp_path / "m.xml").write_text(
+        '<net><layer name="a" type="Const"><data element_type="f32" shape="4" offset="0" size="16"/></layer></net>'
+    )
+    (tmp_path / "m.bin").write_bytes(b"\0" * 8)
+    with pytest.raises(ValueError, match="does not fit"):
+        read_constants(tmp_path / "m.xml")
+    (tmp_path / "m.xml").write_text("<net><layer>")
+    with pytest.raises(ValueError, match="not an OpenVINO graph"):
+        read_constants(tmp_path / "m.xml")

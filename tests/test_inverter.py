@@ -1,0 +1,110 @@
+"""Inversion by the shipped encoders, and what is refused."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import restyle_lib as rl
+from restyle_lib.data import to_float
+from restyle_lib.evaluation import sets
+from restyle_lib.evaluation.metrics import identity, l2
+from restyle_lib.inversion.inverter import save_inverter, shipped_inverters
+
+
+@pytest.fixture(scope="module")
+def restyle():
+    return rl.load_inverter("faces/restyle-psp")
+
+
+@pytest.fixture(scope="module")
+def images(heldout):
+    return to_float(heldout.images)
+
+
+def test_result_has_the_promised_shapes(restyle, images):
+    result = restyle.invert(images[:3], steps=2)
+    assert result.latents.shape == (3, 3, 16, 512)
+    assert result.images.shape == (3, 3, 3, 64, 64)
+    assert not result.latents.requires_grad
+    assert torch.equal(result.latents[:, 0], restyle.G.w_avg.expand(3, 16, -1))
+    assert torch.allclose(restyle.G.synthesize(result.latents[0]), result.images[0], atol=1e-4)
+    assert result.final(rl.load_generator("faces-128")).shape == (3, 3, 128, 128)
+
+
+def test_refinement_improves_and_does_not_diverge(restyle, images):
+    x = torch.nn.functional.adaptive_avg_pool2d(images, 64)
+    trail = restyle.invert(images, steps=10).images.clamp(-1, 1)
+    error = torch.stack([l2(trail[:, t], x).mean() for t in range(11)])
+    assert error[1] < error[0] / 2 and error[5] < 0.8 * error[1]
+    assert error[10] < 1.1 * error[5]
+
+
+def test_restyle_beats_one_pass(restyle, images):
+    x = torch.nn.functional.adaptive_avg_pool2d(images, 64)
+    refined, single = (
+        inv.invert(images).images[:, -1].clamp(-1, 1) for inv in (restyle, rl.load_inverter("faces/psp"))
+    )
+    assert l2(refined, x).mean() < l2(single, x).mean()
+    assert identity(refined, x).mean() > identity(single, x).mean()
+
+
+def test_the_astronaut_is_recognised(restyle):
+    _, photos = sets.aligned_photographs(64)
+    y = restyle.invert(photos).images.clamp(-1, 1)
+    same = identity(y[:, -1], photos)
+    assert (same > identity(y[:, 0], photos) + 0.2).all()
+
+
+def test_a_batch_is_its_images_one_by_one(restyle, images):
+    together = restyle.invert(images[:2], steps=3).latents
+    alone = torch.cat([restyle.invert(image[None], steps=3).latents for image in images[:2]])
+    assert torch.allclose(together, alone, atol=1e-3)
+
+
+def test_a_one_pass_inverter_repeats_its_step(images):
+    psp = rl.load_inverter("faces/psp")
+    assert psp.one_pass
+    result = psp.invert(images[:1], steps=3)
+    assert result.latents.shape[1] == 4 and torch.equal(result.latents[0, 1], result.latents[0, 3])
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(3, 64, 64), "square"),
+        (torch.zeros(1, 3, 64, 48), "square"),
+        (torch.zeros(1, 1, 64, 64), "square"),
+        (torch.zeros(0, 3, 64, 64), "square"),
+        (torch.full((1, 3, 64, 64), 255.0), "in \\[-1, 1\\]"),
+        (torch.full((1, 3, 64, 64), torch.nan), "finite"),
+    ],
+)
+def test_wrong_images_are_refused(restyle, images, message):
+    with pytest.raises(ValueError, match=message):
+        restyle.invert(images)
+
+
+def test_at_least_one_step(restyle):
+    with pytest.raises(ValueError, match="steps"):
+        restyle.invert(torch.zeros(1, 3, 64, 64), steps=0)
+
+
+def test_saved_and_loaded_again(restyle, images, tmp_path):
+    save_inverter(tmp_path / "mine.safetensors", restyle.encoder, "faces-64")
+    again = rl.load_inverter(tmp_path / "mine.safetensors")
+    assert torch.equal(again.invert(images[:1], 2).latents, restyle.invert(images[:1], 2).latents)
+
+
+def test_what_is_not_an_inverter_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="faces/restyle-psp"):
+        rl.load_inverter("faces/nothing")
+    (tmp_path / "page.safetensors").write_text("<!doctype html>")
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        rl.load_inverter(tmp_path / "page.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="not an inverter"):
+        rl.load_inverter(tmp_path / "other.safetensors")
+
+
+def test_shipped_names():
+    assert {"faces/psp", "faces/restyle-psp"} <= set(shipped_inverters())

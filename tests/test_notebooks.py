@@ -1,0 +1,36 @@
+"""Every notebook runs headless from the repository's root and from notebooks/, and is committed clean."""
+
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from restyle_lib.data import REPOSITORY
+from restyle_lib.reproduce import NOTEBOOKS, notebooks
+
+NAMES = [path.name for path in notebooks()]
+
+
+def test_notebooks_are_there_in_order():
+    assert [name[:2] for name in NAMES] == [f"{i:02d}" for i in range(len(NAMES))] and len(NAMES) >= 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_first_code_cell_holds_the_parameters_and_no_output_is_committed(name):
+    cells = nbformat.read(NOTEBOOKS / name, as_version=4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert cells[0].cell_type == "markdown" and cells[0].source.startswith("# ")
+    assert code[0].metadata.get("tags") == ["parameters"] and 'profile = "default"' in code[0].source
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    assert not any("sys.path" in cell.source for cell in code)
+    assert max(len(cell.source.splitlines()) for cell in code) <= 25, "notebooks call the library"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("where", ["root", "notebooks"])
+def test_runs_headless(name, where, tmp_path):
+    folder, path = (REPOSITORY, f"notebooks/{name}") if where == "root" else (NOTEBOOKS, name)
+    command = [sys.executable, "-m", "papermill", path, str(tmp_path / "out.ipynb"), "-p", "profile", "smoke"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr[-3000:]

@@ -1,0 +1,199 @@
+"""Training learns, stops on NaN with its checkpoint intact, and resumes to the bit after kill -9."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import restyle_lib as rl
+from restyle_lib import data
+from restyle_lib.inversion.inverter import load_inverter
+from restyle_lib.train import change
+from restyle_lib.training import loop, state
+from restyle_lib.training.distill import trainable
+from restyle_lib.training.samples import Pool
+from restyle_lib.training.settings import SETTINGS, Settings
+
+TINY = {
+    "warmup_passes": 64,
+    "warmup_batch": 4,
+    "loop_passes": 40,
+    "batch": 2,
+    "renders": 20,
+    "cut_samples": 20,
+    "validation": 2,
+    "validate_every": 10,
+    "checkpoint_every": 3,
+}
+
+
+def tiny(name: str = "restyle-psp", **settings) -> Settings:
+    return change(SETTINGS[name], TINY | settings)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return Pool(rl.load_generator("faces-1024"), rl.load_generator("faces-64"), tiny())
+
+
+def start(out, **environment) -> subprocess.Popen:
+    command = [sys.executable, "-m", "restyle_lib.train", "restyle-psp", "--out", str(out), "--override"]
+    command += [word for key, value in TINY.items() for word in (key, str(value))]
+    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, stderr=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen) -> None:
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors.decode()[-3000:]
+
+
+def test_resume_after_kill_is_exact_to_the_bit(tmp_path, pool):
+    """Two runs of the same settings, one of them killed without warning in either phase, give identical weights."""
+    finish(start(tmp_path / "whole"))
+    for after in (4, 17):  # in the warm start, and in the loop
+        process = start(tmp_path / "killed")
+        checkpoint = tmp_path / "killed" / "restyle-psp" / "checkpoint.pt"
+        deadline = time.monotonic() + 300
+        while not checkpoint.exists() or state.load(checkpoint)["iteration"] < after:
+            assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()[-3000:]
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert state.load(checkpoint)["iteration"] < loop.Schedule(tiny()).total, "the run ended before it was killed"
+    finish(start(tmp_path / "killed"))
+
+    whole, killed = (tmp_path / run / "restyle-psp" for run in ("whole", "killed"))
+    weights = [load_file(run / "restyle-psp.safetensors") for run in (whole, killed)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    timings = ("seconds", "images_per_s")
+    logs = [[json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()] for run in (whole, killed)]
+    assert len({json.dumps([{k: v for k, v in r.items() if k not in timings} for r in log]) for log in logs}) == 1
+    assert load_inverter(whole / "restyle-psp.safetensors").invert(torch.zeros(1, 3, 64, 64)).latents.isfinite().all()
+
+
+def test_warm_start_learns(pool, tmp_path):
+    settings = tiny(warmup_passes=1600, warmup_batch=16, loop_passes=0, checkpoint_every=1000)
+    loop.train(settings, tmp_path, pool)
+    log = [json.loads(line)["latent"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert log[-1] < 0.8 * log[0]
+
+
+def test_the_loop_lowers_its_losses_step_by_step(pool, tmp_path):
+    """From the shipped weights, one batch of the loop: later steps have lower losses, and every parameter learns."""
+    inverter = rl.load_inverter("faces/restyle-psp")
+    encoder = inverter.encoder.requires_grad_(True)
+    totals = []
+
+    def backward(loss, last):
+        totals.append(loss.item())
+        loss.backward()
+
+    examples = pool.batch(torch.Generator().manual_seed(0), 4)
+    record = loop.loop_step(encoder, pool, examples, tiny(), 5, loop.Identity(), backward)
+    assert len(totals) == 5 and totals[4] < totals[0]
+    assert record["l2_5"] < record["l2_1"] and {"lpips_5", "id_5", "latent_5"} <= record.keys()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
+    assert all(p.grad is None for p in pool.cut.parameters())
+
+
+def test_nan_stops_with_a_message_and_keeps_the_checkpoint(pool, tmp_path, monkeypatch):
+    settings = tiny(warmup_passes=64)
+    calls = iter(range(1000))
+    real = loop.losses.latent
+    poisoned = lambda *a: real(*a) * (float("nan") if next(calls) == 8 else 1)  # noqa: E731
+    monkeypatch.setattr(loop.losses, "latent", poisoned)
+    with pytest.raises(FloatingPointError, match="checkpoint.pt is still good"):
+        loop.train(settings, tmp_path, pool)
+    assert state.load(tmp_path / "checkpoint.pt")["iteration"] == 6
+
+
+def test_other_settings_do_not_continue_a_run(pool, tmp_path):
+    loop.train(tiny(warmup_passes=12, loop_passes=0), tmp_path, pool)
+    with pytest.raises(ValueError, match="other settings"):
+        loop.train(tiny(warmup_passes=24, loop_passes=0), tmp_path, pool)
+
+
+def test_a_broken_checkpoint_is_named(tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 not really")
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        state.load(tmp_path / "checkpoint.pt")
+
+
+def test_log_is_rewound_to_the_checkpoint(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"iteration": 20}\n{"iteration": 40}\n{"iteration": 60}\n{"itera')
+    state.rewind_log(log, 40)
+    assert log.read_text() == '{"iteration": 20}\n{"iteration": 40}\n'
+
+
+def test_examples_depend_on_seed_and_iteration_alone(pool):
+    def draw(iteration):
+        rng = loop.generator_for(3, iteration)
+        return [*pool.pairs(rng, 5), *pool.batch(rng, 4)]
+
+    assert all(torch.equal(a, b) for a, b in zip(draw(7), draw(7), strict=True))
+    assert not torch.equal(draw(7)[0], draw(8)[0])
+
+
+def test_pairs_are_what_they_claim(pool):
+    x, x_codes, y, y_codes = pool.pairs(torch.Generator().manual_seed(0), 30)
+    start = (y_codes == pool.cut.w_avg).all(dim=(1, 2))
+    assert 0 < start.sum() < 30
+    with torch.no_grad():
+        assert (pool.cut.synthesize(y_codes).clamp(-1, 1) - y).abs().mean() < 0.03  # bf16 and 8 bits
+    for codes in (x_codes, y_codes):  # the slots that 64 px do not show follow the last one that they do
+        assert torch.equal(codes[:, 7:8].expand(-1, 9, -1), codes[:, 7:])
+    assert x.shape == y.shape == (30, 3, 64, 64)
+
+
+def test_both_methods_have_the_same_budget():
+    budgets = []
+    for settings in SETTINGS.values():
+        schedule = loop.Schedule(settings)
+        steps = sum(schedule.steps(i) for i in range(schedule.total - schedule.warmup))
+        budgets.append((schedule.warmup * settings.warmup_batch, steps * settings.batch))
+    assert max(b[0] for b in budgets) == min(b[0] for b in budgets)
+    assert max(b[1] for b in budgets) - min(b[1] for b in budgets) < 100
+
+
+def test_learning_rate_rises_and_falls_in_each_phase():
+    schedule = loop.Schedule(SETTINGS["restyle-psp"])
+    rates = [schedule.lr(i) for i in range(schedule.total)]
+    assert max(rates[: schedule.warmup]) == pytest.approx(schedule.settings.warmup_lr, rel=0.02)
+    assert max(rates[schedule.warmup :]) == pytest.approx(schedule.settings.loop_lr, rel=0.15)
+    for last in (schedule.warmup - 1, schedule.total - 1):
+        assert rates[last] < 0.01 * max(rates)
+
+
+def test_unknown_names_and_settings_are_refused():
+    from restyle_lib.train import run
+
+    with pytest.raises(ValueError, match="restyle-psp"):
+        run("restyle-nothing")
+    with pytest.raises(ValueError, match="loop_passes"):
+        change(SETTINGS["psp"], {"loop-pases": 1})
+    assert change(SETTINGS["psp"], {"loop-passes": 7.0}).loop_passes == 7
+
+
+def test_recipes_were_made_with_the_settings_in_the_code():
+    for name, settings in SETTINGS.items():
+        recipe = json.loads((data.WEIGHTS / f"faces-{name}.json").read_text())
+        assert recipe["settings"] == dataclasses.asdict(settings)
+
+
+def test_distillation_trains_the_newest_part_and_at_64_px_the_trunk_below():
+    student = trainable(rl.load_generator("faces-64"), 64)
+    assert "stem.weight" not in student and "stem.constant" not in student
+    assert {"blocks.0.conv1.pointwise", "stem.bias", "heads.64.to_image.bias"} <= set(student)
+    assert {name.split(".")[0] + name.split(".")[1] for name in trainable(rl.load_generator("faces-128"), 128)} == {
+        "blocks3",
+        "heads128",
+    }
