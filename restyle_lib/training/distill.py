@@ -3,8 +3,8 @@
     python -m restyle_lib.training.distill --size 64        # then 128, then 256: each builds on the smaller one
 
 The published network has one image head, at 1024 px. For each size the teacher is that network's render,
-area-downsampled; the student is the trunk cut at the size. At 64 px trunk and head learn together; a larger size adds
-one block and one head to the frozen smaller generator, so the three files stay small and the images agree.
+area-downsampled; the student is the trunk cut at the size. At 64 px trunk and head learn together; a larger size starts
+from the smaller one and learns its newest layers only, so the three files stay small.
 """
 
 import json
@@ -28,15 +28,18 @@ from restyle_lib.generators import embedded
 POOL_SEED = 1_000_000
 
 
-def trainable(G: nn.Module, size: int) -> dict[str, nn.Parameter]:
-    """What the file of `size` holds: its newest block and head, and at 64 px the whole trunk below.
+# What the file of each size holds, by the beginning of the names. At 64 px that is the whole trunk but the dense 4x4
+# convolution and the constant, which are 40 % of its weights and which later layers can make up for.
+LEARNED = {
+    64: ("stem.modulation.", "stem.bias", "blocks.", "heads.64."),
+    128: ("blocks.2.", "blocks.3.", "heads."),
+    256: ("blocks.4.", "heads.256."),
+}
 
-    The dense 4x4 convolution and constant keep their published values: they are 40 % of the weights, and the layers
-    after them can make up for it.
-    """
-    newest = (f"blocks.{len(G.blocks) - 1}.", f"heads.{size}.")
-    below = ("blocks.", "stem.modulation.", "stem.bias") if size == G.smallest_head else ()
-    return {name: p for name, p in G.named_parameters() if name.startswith(newest + below)}
+
+def trainable(G: nn.Module, size: int) -> dict[str, nn.Parameter]:
+    """The parameters of G that are fitted at `size`, by name."""
+    return {name: p for name, p in G.named_parameters() if name.startswith(LEARNED[size])}
 
 
 def start_head(head: nn.Module) -> None:
