@@ -69,24 +69,23 @@ class Renders:
 
 def heldout_codes(G, n: int, seed: int) -> Tensor:
     """n codes in W at psi 0.7, the natural-looking setting: the evaluation set."""
-    z = torch.randn(n, 512, generator=torch.Generator().manual_seed(seed))
+    z = torch.randn(n, 512, generator=torch.Generator().manual_seed(seed)).to(G.w_avg.device)
     return G.map(z, psi=0.7)[:, None].repeat(1, G.n_styles, 1)
 
 
 def training_codes(G, n: int, seed: int) -> Tensor:
     """n codes of W+ [n, k, 512]: psi uniform in [0.5, 1], and half of them two styles that meet at a random slot.
 
-    The styles of a cut generator meet at a slot that it reads; the finer ones follow the last of these.
-
-    Wider than the evaluation set on purpose: an encoder's own codes stray from W, and photographs are not at psi 0.7.
+    The styles of a cut generator meet at a slot that it reads; the finer ones follow the last of these. Wider
+    than the evaluation set on purpose: an encoder's own codes stray from W, and photographs are not at psi 0.7.
     """
-    rng = torch.Generator().manual_seed(seed)
-    w = G.map(torch.randn(2 * n, 512, generator=rng))
+    rng, device = torch.Generator().manual_seed(seed), G.w_avg.device  # drawn on the CPU: the same on every device
+    z = torch.randn(2 * n, 512, generator=rng)
     psi = 0.5 + 0.5 * torch.rand(2 * n, 1, generator=rng)
-    first, second = torch.lerp(G.w_avg, w, psi).chunk(2)
     crossover = torch.randint(1, G.slots_read, (n, 1), generator=rng)
     crossover[torch.rand(n, 1, generator=rng) < 0.5] = G.n_styles
-    from_first = torch.arange(G.n_styles) < crossover
+    from_first = (torch.arange(G.n_styles) < crossover).to(device)
+    first, second = torch.lerp(G.w_avg, G.map(z.to(device)), psi.to(device)).chunk(2)
     return torch.where(from_first[..., None], first[:, None], second[:, None])
 
 
@@ -116,8 +115,8 @@ def renders(
 def _render_shard(G, codes: Tensor, path: Path, bf16: bool, progress: tqdm) -> None:
     images = []
     for code in codes.split(1):  # one at a time: larger batches fall out of the cache and are slower on a CPU
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(code.device.type, torch.bfloat16, enabled=bf16):
             images.append(to_uint8(downsample(G.synthesize(code).float(), 256)))
         progress.update()
-    tensors = {"images": torch.cat(images).contiguous(), "codes": codes.contiguous()}
+    tensors = {"images": torch.cat(images).cpu().contiguous(), "codes": codes.cpu().contiguous()}
     save_atomically(lambda temporary: save_file(tensors, temporary), path)

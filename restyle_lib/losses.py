@@ -20,10 +20,11 @@ def identity(network: nn.Module, y: Tensor, x_embedding: Tensor) -> Tensor:
     return 1 - torch.linalg.vecdot(network(y).float(), x_embedding.float()).mean()
 
 
-def latent(codes: Tensor, target: Tensor, scale: Tensor) -> Tensor:
+def latent(codes: Tensor, target: Tensor, scale: Tensor, slots: int) -> Tensor:
     """Mean squared distance to the code that made the image, in units of w's variance.
 
-    Not in the paper: it needs images whose codes are known, which here all training images are. It alone teaches the
-    fine style slots, which a small image does not show. scale is the standard deviation of w.
+    Not in the paper: it needs images whose codes are known, which here all training images are. scale is the standard
+    deviation of w; slots is how many of the first slots count, those that the generator in the loop reads. The finer
+    ones repeat the last of these, which would otherwise weigh as much as all others together.
     """
-    return F.mse_loss(codes / scale, target / scale)
+    return F.mse_loss(codes[:, :slots] / scale, target[:, :slots] / scale)

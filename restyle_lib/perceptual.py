@@ -1,7 +1,5 @@
 """Perceptual distances: ST-LPIPS (always), and LPIPS with AlexNet wherever its backbone can be had."""
 
-from functools import cache
-
 import torch
 from torch import Tensor, nn
 
@@ -33,7 +31,6 @@ class PerceptualDistance(nn.Module):
         return total
 
 
-@cache
 def st_lpips() -> PerceptualDistance:
     """ST-LPIPS with its AlexNet trunk, on the CPU."""
     make_torchvision_importable()

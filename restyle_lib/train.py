@@ -37,13 +37,14 @@ def run(
         raise ValueError(f"no inverter {name!r}; there are {', '.join(SETTINGS)}")
     settings = change(SETTINGS[name], override)
     folder = out / name
-    full, cut = load_generator("faces-1024"), load_generator(settings.generator)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    full, cut = (load_generator(generator).to(device) for generator in ("faces-1024", settings.generator))
     pool = Pool(full, cut, settings)
     heldout = data.renders(full, "validation", settings.validation, VALIDATION_SEED, data.heldout_codes)
     validate = validate_on(pool, heldout, folder)
     encoder = train(settings, folder, pool, validate, resume)
     weights = folder / f"{name}.safetensors"
-    save_inverter(weights, encoder, settings.generator)
+    save_inverter(weights, encoder.cpu(), settings.generator)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     validation = next(record["validation"] for record in reversed(log) if "validation" in record)
     recipe = {

@@ -41,7 +41,8 @@ def test_st_lpips_equals_the_package(heldout):
 
 def test_st_lpips_has_finite_gradients_where_nothing_is_active():
     flat = torch.zeros(1, 3, 64, 64, requires_grad=True)
-    st_lpips()(flat, st_lpips().features(torch.ones(1, 3, 64, 64))).sum().backward()
+    distance = st_lpips()
+    distance(flat, distance.features(torch.ones(1, 3, 64, 64))).sum().backward()
     assert flat.grad.isfinite().all()
 
 

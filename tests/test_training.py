@@ -92,12 +92,13 @@ def test_the_loop_lowers_its_losses_step_by_step(pool, tmp_path):
     encoder = inverter.encoder.requires_grad_(True)
     totals = []
 
-    def backward(loss, last):
+    def backward(loss):
         totals.append(loss.item())
         loss.backward()
 
     examples = pool.batch(torch.Generator().manual_seed(0), 4)
-    record = loop.loop_step(encoder, pool, examples, tiny(), 5, loop.Identity(), backward)
+    critics = loop.Critics(loop.Identity(), loop.st_lpips())
+    record = loop.loop_step(encoder, pool, examples, tiny(), 5, critics, backward)
     assert len(totals) == 5 and totals[4] < totals[0]
     assert record["l2_5"] < record["l2_1"] and {"lpips_5", "id_5", "latent_5"} <= record.keys()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())

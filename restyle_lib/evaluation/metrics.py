@@ -41,12 +41,13 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
 
 def identity(a: Tensor, b: Tensor) -> Tensor:
     """Centred identity cosine, 1 for the same face; the crop is that of aligned images, so none can go undetected."""
-    return similarity(_identity(), a, b)
+    return similarity(_on_cpu(Identity), a, b)
 
 
 def st_lpips_distance(a: Tensor, b: Tensor) -> Tensor:
     """Shift-tolerant LPIPS with AlexNet (Ghildyal and Liu 2022)."""
-    return st_lpips()(a, st_lpips().features(b))
+    distance = _on_cpu(st_lpips)
+    return distance(a, distance.features(b))
 
 
 def table_metrics() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
@@ -61,8 +62,9 @@ HIGHER_IS_BETTER = {"ID", "MS-SSIM"}
 
 
 @cache
-def _identity() -> Identity:
-    return Identity()
+def _on_cpu(network: Callable[[], torch.nn.Module]) -> torch.nn.Module:
+    """One copy of a network for all calls of a metric."""
+    return network()
 
 
 @cache

@@ -1,6 +1,7 @@
 """Finds the faces of a photograph and their 68 landmarks."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from restyle_lib.images import to_tensor
 ANCHORS = ((1.603231, 2.094468), (6.041143, 7.080126), (2.882459, 3.518061), (4.266906, 5.178857), (9.041765, 10.66308))
 INPUT_SIDES = (224, 416, 608)  # large faces are found better at the first (253 of 256), small ones at the others
 MIN_SCORE, MAX_OVERLAP = 0.5, 0.4
+
+_network = cache(networks.load)  # photographs are read one by one, always on the CPU
 
 
 @dataclass
@@ -50,7 +53,7 @@ def find_landmarks(image: Image.Image, box: tuple[float, float, float, float]) -
         affine = tuple(v / scale for v in affine)
     crop = source.transform((112, 112), Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR)
     with torch.inference_mode():
-        points = networks.load("landmarks")(to_tensor(crop) * 127.5 + 127.5)[0]
+        points = _network("landmarks")(to_tensor(crop) * 127.5 + 127.5)[0]
     return points.double().numpy() * side + (left, top)
 
 
@@ -61,7 +64,7 @@ def _detect(image: Image.Image, side: int) -> tuple[Tensor, Tensor]:
     small = image.resize([max(1, round(v * scale)) for v in image.size], Image.Resampling.BILINEAR, reducing_gap=2)
     padded = Image.new("RGB", (side, side))
     padded.paste(small)
-    boxes, scores = decode(networks.load("detector")(to_tensor(padded) * 127.5 + 127.5)[0], side)
+    boxes, scores = decode(_network("detector")(to_tensor(padded) * 127.5 + 127.5)[0], side)
     return boxes / scale, scores
 
 

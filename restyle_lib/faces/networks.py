@@ -7,7 +7,6 @@ stride 2 on an even size pads the bottom and right only.
 
 import json
 from collections.abc import Callable
-from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +34,6 @@ class FaceNetwork(nn.Module):
         return self.function({name: getattr(self, safe) for safe, name in self.names.items()}, images)
 
 
-@cache
 def load(name: str) -> FaceNetwork:
     """The network `name` of FUNCTIONS with its shipped weights, on the CPU."""
     with safe_open(WEIGHTS / f"face-{name}.safetensors", "pt") as file:

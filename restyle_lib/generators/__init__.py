@@ -32,9 +32,8 @@ class Generator(Protocol):
         """Codes [B, 512] or [B, k, 512] -> RGB images [B, 3, H, W], nominal range [-1, 1], not clamped."""
 
 
-@cache
 def load_generator(name: str) -> Generator:
-    """ "faces-1024", or a cut generator: "faces-64", "faces-128", "faces-256"; on the CPU, frozen, one copy per name.
+    """ "faces-1024", or a cut generator: "faces-64", "faces-128", "faces-256"; on the CPU, frozen.
 
     Raises ValueError for another name, and `restyle_lib.assets.AssetError` where its weights cannot be fetched.
     """

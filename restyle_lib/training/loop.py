@@ -4,12 +4,15 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -29,20 +32,17 @@ class Schedule:
 
     settings: Settings
 
-    @property
+    @cached_property
     def warmup(self) -> int:
         return self.settings.warmup_passes // self.settings.warmup_batch
 
-    @property
+    @cached_property
     def total(self) -> int:
-        return self.warmup + sum(1 for _ in self._loop_batches())
-
-    def _loop_batches(self) -> Iterator[int]:
-        passes, i = 0, 0
+        passes = batches = 0
         while passes < self.settings.loop_passes:
-            passes += self.settings.batch * self.steps(i)
-            i += 1
-            yield i
+            passes += self.settings.batch * self.steps(batches)
+            batches += 1
+        return self.warmup + batches
 
     def steps(self, i: int) -> int:
         """Refinement steps of the i-th batch of the loop."""
@@ -57,25 +57,34 @@ class Schedule:
         return peak * min(1.0, (i + 1) / 100) * (1 + math.cos(math.pi * i / n)) / 2
 
 
-class LoopLosses:
-    """The losses of one batch; the features of the target are computed once and serve all steps."""
+class Critics(NamedTuple):
+    """The frozen networks that losses look through."""
 
-    def __init__(self, settings: Settings, x: Tensor, codes: Tensor, scale: Tensor, identity: nn.Module):
-        self.settings, self.x, self.codes, self.scale = settings, x, codes, scale
-        self.identity, self.distance = identity, st_lpips().to(x.device)
-        with torch.no_grad():
-            self.x_features, self.x_embedding = self.distance.features(x), identity(x)
+    identity: nn.Module
+    distance: nn.Module
 
-    def __call__(self, codes: Tensor, y: Tensor) -> dict[str, Tensor]:
-        s = self.settings
+
+def batch_losses(settings: Settings, pool: Pool, critics: Critics, x: Tensor, x_codes: Tensor) -> Callable:
+    """The loss of one batch as a function of (w_t, y_t); features of the target are computed once, for all steps."""
+    with torch.no_grad():
+        x_features, x_embedding = critics.distance.features(x), critics.identity(x)
+    weights = {
+        "l2": settings.lambda_l2,
+        "lpips": settings.lambda_lpips,
+        "id": settings.lambda_id,
+        "latent": settings.lambda_latent,
+    }
+
+    def loss(codes: Tensor, y: Tensor) -> dict[str, Tensor]:
         terms = {
-            "l2": losses.l2(y, self.x),
-            "lpips": losses.perceptual(self.distance, y, self.x_features),
-            "id": losses.identity(self.identity, y, self.x_embedding),
-            "latent": losses.latent(codes, self.codes, self.scale),
+            "l2": losses.l2(y, x),
+            "lpips": losses.perceptual(critics.distance, y, x_features),
+            "id": losses.identity(critics.identity, y, x_embedding),
+            "latent": losses.latent(codes, x_codes, pool.codes_scale, pool.cut.slots_read),
         }
-        weights = {"l2": s.lambda_l2, "lpips": s.lambda_lpips, "id": s.lambda_id, "latent": s.lambda_latent}
         return terms | {"total": sum(weights[name] * term for name, term in terms.items())}
+
+    return loss
 
 
 def warmup_step(encoder: nn.Module, pool: Pool, examples: tuple, settings: Settings, backward: Callable) -> dict:
@@ -83,8 +92,8 @@ def warmup_step(encoder: nn.Module, pool: Pool, examples: tuple, settings: Setti
     x, x_codes, y, y_codes = examples
     one_pass = settings.in_channels == 3
     codes = pool.cut.w_avg + encoder(x) if one_pass else y_codes + encoder(torch.cat([x, y], dim=1))
-    loss = losses.latent(codes, x_codes, pool.codes_scale)
-    backward(loss, last=True)
+    loss = losses.latent(codes, x_codes, pool.codes_scale, pool.cut.slots_read)
+    backward(loss)
     return {"latent": loss}
 
 
@@ -94,17 +103,17 @@ def loop_step(
     examples: tuple,
     settings: Settings,
     steps: int,
-    identity: nn.Module,
+    critics: Critics,
     backward: Callable,
 ) -> dict:
     """The true loop on one batch: a loss and a backward at each step, gradients summed over the steps."""
     x, codes = examples
-    criterion = LoopLosses(settings, x, codes, pool.codes_scale, identity)
+    loss = batch_losses(settings, pool, critics, x, codes)
     record = {}
 
     def learn(t: int, w: Tensor, y: Tensor) -> None:
-        terms = criterion(w, y)
-        backward(terms["total"], last=t == steps)
+        terms = loss(w, y)
+        backward(terms["total"])
         if t in (1, settings.steps):
             record.update({f"{name}_{t}": term for name, term in terms.items()})
 
@@ -120,21 +129,21 @@ def train(
     validate: Callable[[nn.Module, int], dict] | None = None,
     resume: bool = True,
 ) -> nn.Module:
-    """Trains an encoder and returns its averaged weights (EMA), on the CPU or whatever device accelerate finds.
+    """Trains an encoder and returns its averaged weights (EMA), on the device of the pool's generator.
 
     out:      folder for checkpoint.pt, log.jsonl and what `validate(encoder, iteration)` draws
     resume:   continue from out/checkpoint.pt where it exists; the result is the same to the bit as without the stop
     Raises FloatingPointError when a loss is not finite: the last checkpoint is kept, and the message says where it is.
     """
     torch.manual_seed(settings.seed)
-    accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(mixed_precision="bf16", cpu=pool.device.type == "cpu")
     schedule = Schedule(settings)
     encoder = SimplifiedEncoder(settings.in_channels, pool.cut.slots_read, pool.cut.n_styles)
-    ema = copy.deepcopy(encoder).requires_grad_(False).eval()
+    ema = copy.deepcopy(encoder).requires_grad_(False).eval().to(accelerator.device)
     encoder.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=settings.warmup_lr, betas=(0.9, 0.99))
     encoder, optimizer = accelerator.prepare(encoder, optimizer)
-    identity = Identity()
+    critics = Critics(Identity().to(accelerator.device), st_lpips().to(accelerator.device))
 
     checkpoint, log = out / "checkpoint.pt", out / "log.jsonl"
     out.mkdir(parents=True, exist_ok=True)
@@ -150,10 +159,9 @@ def train(
     else:
         log.unlink(missing_ok=True)
 
-    def backward(loss: Tensor, last: bool) -> None:
+    def backward(loss: Tensor) -> None:
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at batch {iteration}; {checkpoint} is still good")
-        encoder.require_backward_grad_sync = last  # N backward passes synchronise once; read only under DDP
         accelerator.backward(loss)
 
     progress = tqdm(initial=iteration, total=schedule.total, desc=out.name, unit="batch", smoothing=0.05)
@@ -172,11 +180,11 @@ def train(
                 record = warmup_step(encoder, pool, examples, settings, backward)
             else:
                 steps = schedule.steps(iteration - schedule.warmup)
-                record = loop_step(encoder, pool, examples, settings, steps, identity, backward)
+                record = loop_step(encoder, pool, examples, settings, steps, critics, backward)
         accelerator.clip_grad_norm_(encoder.parameters(), 1.0)
         optimizer.step()
         for average, p in zip(ema.parameters(), encoder.parameters(), strict=True):
-            average.lerp_(p.detach().cpu(), 1 - min(settings.ema, (iteration + 1) / (iteration + 10)))
+            average.lerp_(p.detach(), 1 - min(settings.ema, (iteration + 1) / (iteration + 10)))
         iteration, images = iteration + 1, images + len(examples[0])
         progress.update()
 
@@ -203,10 +211,9 @@ def _append(path: Path, record: dict) -> None:
 
 
 def validate_on(pool: Pool, renders: data.Renders, out: Path, steps: int = 10) -> Callable[[nn.Module, int], dict]:
-    """A validation function: L2 and identity after steps 1, N and 10 on held-out renders, and a strip of images."""
-    size = pool.size
-    x = data.downsample(data.to_float(renders.images), size)
-    identity = Identity()
+    """A validation function: L2 and identity after each step on held-out renders, and a strip of images in `out`."""
+    x = data.downsample(data.to_float(renders.images), pool.size).to(pool.device)
+    identity = Identity().to(pool.device)
 
     @torch.no_grad()
     def validate(encoder: nn.Module, iteration: int) -> dict:
@@ -214,7 +221,7 @@ def validate_on(pool: Pool, renders: data.Renders, out: Path, steps: int = 10) -
         trail = []
         start = pool.cut.w_avg.expand(len(x), pool.cut.n_styles, -1)
         y0 = pool.average_image.expand_as(x)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(pool.device.type, torch.bfloat16):
             refine(encoder, pool.cut, x, start, y0, steps_, lambda t, w, y: trail.append(y.clamp(-1, 1)))
             goal = identity(x).float()
             ids = [torch.linalg.vecdot(identity(y).float(), goal).mean().item() for y in trail]
@@ -226,7 +233,5 @@ def validate_on(pool: Pool, renders: data.Renders, out: Path, steps: int = 10) -
 
 
 def _save_strip(columns: list[Tensor], path: Path, rows: int = 6) -> None:
-    from PIL import Image
-
     grid = torch.cat([torch.cat(list(column[:rows]), dim=1) for column in columns], dim=2)
-    Image.fromarray(data.to_uint8(grid).permute(1, 2, 0).numpy()).save(path)
+    Image.fromarray(data.to_uint8(grid).permute(1, 2, 0).cpu().numpy()).save(path)

@@ -17,9 +17,9 @@ class Settings:
     """Every 4th batch runs 2N steps: with N alone the loop diverges soon after the steps it was trained on."""
     batch: int = 8
     """The paper's."""
-    warmup_passes: int = 80_000
+    warmup_passes: int = 64_000
     """Encoder passes of the warm start: pairs of images with known codes, no generator call."""
-    loop_passes: int = 32_000
+    loop_passes: int = 28_000
     """Encoder passes of the true loop."""
     warmup_batch: int = 32
     warmup_lr: float = 1e-3
@@ -30,7 +30,7 @@ class Settings:
     lambda_id: float = 0.1
     """The paper's weights for faces (section 5 and its code)."""
     lambda_latent: float = 0.1
-    """Small beside the image losses, but the only teacher of the fine style slots that 64 px do not show."""
+    """Small beside the image losses; keeps the codes near those that the generator knows."""
     renders: int = 2500
     """Renders of the full generator in the pool; the other half of each batch are fresh cut-generator samples."""
     cut_samples: int = 7500
