@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restyle_lib.generators.mapping import Mapping
+
 LATENT = 512
 # Channels of the feature map at each size of the trunk; the image is twice as large as the last map.
 CHANNELS = {4: 512, 8: 512, 16: 512, 32: 512, 64: 512, 128: 256, 256: 128, 512: 64}
@@ -127,21 +129,6 @@ class FittedHead(nn.Module):
         if smaller is not None:
             bands = bands + F.pad(2 * smaller, (0, 0, 0, 0, 0, 9))
         return inverse_haar(bands)
-
-
-class Mapping(nn.Module):
-    """z -> w: normalisation and eight fully connected layers, the mapping network of StyleGAN2-FFHQ itself."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(8, LATENT, LATENT))
-        self.bias = nn.Parameter(torch.zeros(8, LATENT))
-
-    def forward(self, z: Tensor) -> Tensor:
-        x = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
-        for weight, bias in zip(self.weight, self.bias, strict=True):
-            x = math.sqrt(2) * F.leaky_relu(F.linear(x, weight, bias), 0.2)
-        return x
 
 
 class MobileGenerator(nn.Module):

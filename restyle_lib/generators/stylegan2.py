@@ -1,0 +1,233 @@
+"""StyleGAN2 (Karras et al. 2020) at any power-of-two size, arranged so that a CPU can run it.
+
+The published code builds a convolution kernel for every image of a batch. The same numbers come out of one shared
+kernel when the activations are scaled before it (modulation) and after it (demodulation): section 2.2 of the paper,
+read backwards. Equalised learning rates are folded into the weights when they are loaded.
+"""
+
+import math
+from collections.abc import Mapping as Dict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from restyle_lib.generators.mapping import Mapping
+
+GAIN = math.sqrt(2)  # of every leaky ReLU
+
+
+class Affine(nn.Module):
+    """w [B, 512] -> the style [B, C] of one layer."""
+
+    def __init__(self, latent: int, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels, latent))
+        self.bias = nn.Parameter(torch.ones(channels))
+
+    def forward(self, w: Tensor) -> Tensor:
+        return F.linear(w, self.weight, self.bias)
+
+
+class StyledConv(nn.Module):
+    """Modulated and demodulated 3x3 convolution, noise, bias, leaky ReLU; `up` doubles the size first."""
+
+    def __init__(self, latent: int, c_in: int, c_out: int, size: int, up: bool):
+        super().__init__()
+        self.affine = Affine(latent, c_in)
+        self.weight = nn.Parameter(torch.zeros(c_out, c_in, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(c_out))
+        self.strength = nn.Parameter(torch.zeros(()))
+        self.register_buffer("noise", torch.zeros(1, 1, size, size))
+        self.up = up
+        if up:
+            self.register_buffer("blur", blur_kernel().repeat(c_out, 1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor, w: Tensor, noise: str, clamp: float | None) -> Tensor:
+        style = self.affine(w)
+        energy = self.weight.square().sum((2, 3))  # [c_out, c_in]
+        demodulation = torch.rsqrt(style.square() @ energy.T + 1e-8)
+        x = x * style[:, :, None, None].to(x.dtype)
+        if self.up:
+            x = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)
+            x = F.conv2d(x, self.blur.to(x.dtype), padding=1, groups=x.shape[1])
+        else:
+            x = F.conv2d(x, self.weight, padding=1)
+        x = torch.addcmul(self._offset(x, noise), x, (GAIN * demodulation)[:, :, None, None].to(x.dtype))
+        x = F.leaky_relu(x, 0.2)
+        return x if clamp is None else x.clamp(-clamp, clamp)
+
+    def _offset(self, x: Tensor, noise: str) -> Tensor:
+        """Noise and bias, both before the activation, times its gain."""
+        offset = self.bias[:, None, None]
+        if noise == "fixed":
+            offset = offset + self.strength * self.noise
+        elif noise == "random":
+            offset = offset + self.strength * torch.randn(len(x), 1, *x.shape[2:], device=x.device)
+        return (GAIN * offset).to(x.dtype)
+
+
+class ToRGB(nn.Module):
+    """Modulated 1x1 convolution to RGB, without demodulation, on top of the up-sampled image so far."""
+
+    def __init__(self, latent: int, c_in: int):
+        super().__init__()
+        self.affine = Affine(latent, c_in)
+        self.weight = nn.Parameter(torch.zeros(3, c_in, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(3))
+        self.register_buffer("blur", blur_kernel().repeat(3, 1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor, w: Tensor, image: Tensor | None, clamp: float | None) -> Tensor:
+        rgb = F.conv2d(x * self.affine(w)[:, :, None, None].to(x.dtype), self.weight, self.bias).float()
+        if clamp is not None:
+            rgb = rgb.clamp(-clamp, clamp)
+        if image is None:
+            return rgb
+        return rgb + F.conv_transpose2d(image, self.blur, stride=2, padding=1, groups=3)
+
+
+def blur_kernel() -> Tensor:
+    """The filter of every up-sampling, [1, 3, 3, 1] in both directions, with the gain 4 that zeros between pixels need."""
+    row = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    return (row[:, None] * row / row.sum() ** 2 * 4)[None, None]
+
+
+class StyleGAN2(nn.Module):
+    """A StyleGAN2 generator; see `restyle_lib.generators.Generator` for the interface that all share.
+
+    channels: of the feature map at each size, {4: 512, 8: 512, ...}; the largest size is that of the image
+    layers:   depth of the mapping network
+    crop:     rows (first, last) that an image keeps, for the 512x384 cars; None keeps all
+    clamp:    bound of the activations, for models trained in half precision; None for the others
+    """
+
+    def __init__(
+        self,
+        channels: Dict[int, int],
+        layers: int = 8,
+        latent: int = 512,
+        crop: tuple[int, int] | None = None,
+        clamp: float | None = None,
+    ):
+        super().__init__()
+        size = max(channels)
+        if sorted(channels) != [2**i for i in range(2, size.bit_length())]:
+            raise ValueError(f"sizes must be 4, 8, ... up to a power of two, got {sorted(channels)}")
+        self.crop, self.clamp = crop, clamp
+        self.n_styles = 2 * (size.bit_length() - 1) - 2
+        self.resolution = (crop[1] - crop[0] if crop else size, size)
+        self.mapping = Mapping(layers, latent)
+        self.constant = nn.Parameter(torch.zeros(1, channels[4], 4, 4))
+        self.convs = nn.ModuleList([StyledConv(latent, channels[4], channels[4], 4, up=False)])
+        self.to_rgb = nn.ModuleList([ToRGB(latent, channels[4])])
+        for s in sorted(channels)[1:]:
+            self.convs.append(StyledConv(latent, channels[s // 2], channels[s], s, up=True))
+            self.convs.append(StyledConv(latent, channels[s], channels[s], s, up=False))
+            self.to_rgb.append(ToRGB(latent, channels[s]))
+        self.register_buffer("w_avg", torch.zeros(latent))
+
+    @property
+    def slots_read(self) -> int:
+        """All style slots reach the image."""
+        return self.n_styles
+
+    def map(self, z: Tensor, psi: float = 1.0) -> Tensor:
+        """z [B, 512] ~ N(0, 1) -> w [B, 512], pulled towards w_avg by the truncation psi (StyleGAN, section 3.2)."""
+        return torch.lerp(self.w_avg, self.mapping(z), psi)
+
+    def synthesize(self, codes: Tensor, noise: str = "fixed") -> Tensor:
+        """Codes [B, 512] or [B, k, 512] -> RGB images [B, 3, H, W], nominal range [-1, 1], not clamped.
+
+        noise: "fixed" (the stored constants), "random" (fresh for each image) or "none".
+        Raises ValueError for codes of another shape, and for another word for noise.
+        """
+        if noise not in ("fixed", "random", "none"):
+            raise ValueError(f'noise must be "fixed", "random" or "none", not {noise!r}')
+        if codes.ndim == 2:
+            codes = codes[:, None].expand(-1, self.n_styles, -1)
+        if codes.shape[1:] != (self.n_styles, len(self.w_avg)):
+            raise ValueError(f"codes must be [B, 512] or [B, {self.n_styles}, 512], got {list(codes.shape)}")
+        w = codes.unbind(1)
+        x = self.constant.expand(len(codes), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        image = None
+        for i, to_rgb in enumerate(self.to_rgb):
+            for j in (0,) if i == 0 else (2 * i - 1, 2 * i):
+                x = self.convs[j](x, w[j], noise, self.clamp)
+            image = to_rgb(x, w[2 * i + 1], image, self.clamp)
+        return image[:, :, slice(*self.crop)] if self.crop else image
+
+
+def from_rosinality(state: Dict[str, Tensor], crop: tuple[int, int] | None = None) -> StyleGAN2:
+    """A generator from a `g_ema` state dict of rosinality's converter, which pSp, e4e and ReStyle contain as well.
+
+    w_avg stays zero: that format keeps it beside the state dict. Raises KeyError where a tensor is missing.
+    """
+    blocks = sum(name.startswith("to_rgbs.") and name.endswith(".conv.weight") for name in state)
+    layers = sum(name.startswith("style.") and name.endswith(".weight") for name in state)
+    names = ["conv1", *(f"convs.{i}" for i in range(2 * blocks))]
+    channels = {4: state["conv1.conv.weight"].shape[1]}
+    channels |= {8 * 2**i: state[f"convs.{2 * i + 1}.conv.weight"].shape[1] for i in range(blocks)}
+    latent = state["conv1.conv.modulation.weight"].shape[1]
+    G = StyleGAN2(channels, layers, latent, crop)
+    style = range(1, layers + 1)  # layer 0 is the normalisation
+    tensors = {
+        "mapping.weight": torch.stack([state[f"style.{i}.weight"] for i in style]) * 0.01 / math.sqrt(latent),
+        "mapping.bias": torch.stack([state[f"style.{i}.bias"] for i in style]) * 0.01,
+        "constant": state["input.input"],
+    }
+    for i, name in enumerate(names):
+        weight = state[f"{name}.conv.weight"][0]
+        tensors |= _affine(state, f"{name}.conv.modulation", f"convs.{i}.affine")
+        tensors[f"convs.{i}.weight"] = weight / math.sqrt(weight[0].numel())
+        tensors[f"convs.{i}.bias"] = state[f"{name}.activate.bias"]
+        tensors[f"convs.{i}.strength"] = state[f"{name}.noise.weight"].reshape(())
+        tensors[f"convs.{i}.noise"] = state.get(f"noises.noise_{i}", torch.zeros_like(G.convs[i].noise))
+    for i, name in enumerate(["to_rgb1", *(f"to_rgbs.{i}" for i in range(blocks))]):
+        weight = state[f"{name}.conv.weight"][0]
+        tensors |= _affine(state, f"{name}.conv.modulation", f"to_rgb.{i}.affine")
+        tensors[f"to_rgb.{i}.weight"] = weight / math.sqrt(weight[0].numel())
+        tensors[f"to_rgb.{i}.bias"] = state[f"{name}.bias"].flatten()
+    return _loaded(G, tensors)
+
+
+def from_ada(state: Dict[str, Tensor], clamp: float | None = None) -> StyleGAN2:
+    """A generator from the parameters and buffers of NVIDIA's `G_ema` (stylegan2-ada-pytorch), unconditional.
+
+    Raises KeyError where a tensor is missing.
+    """
+    sizes = sorted({int(name.split(".")[1][1:]) for name in state if name.startswith("synthesis.b")})
+    layers = sum(name.startswith("mapping.fc") and name.endswith(".weight") for name in state)
+    channels = {s: len(state[f"synthesis.b{s}.conv1.weight"]) for s in sizes}
+    latent = state["synthesis.b4.conv1.affine.weight"].shape[1]
+    G = StyleGAN2(channels, layers, latent, clamp=clamp)
+    fc = range(layers)
+    tensors = {
+        "mapping.weight": torch.stack([state[f"mapping.fc{i}.weight"] for i in fc]) * 0.01 / math.sqrt(latent),
+        "mapping.bias": torch.stack([state[f"mapping.fc{i}.bias"] for i in fc]) * 0.01,
+        "constant": state["synthesis.b4.const"][None],
+        "w_avg": state["mapping.w_avg"],
+    }
+    names = ["synthesis.b4.conv1", *(f"synthesis.b{s}.conv{j}" for s in sizes[1:] for j in (0, 1))]
+    for i, name in enumerate(names):
+        tensors |= _affine(state, f"{name}.affine", f"convs.{i}.affine")
+        tensors[f"convs.{i}.weight"] = state[f"{name}.weight"]  # demodulation makes its scale irrelevant
+        tensors[f"convs.{i}.bias"] = state[f"{name}.bias"]
+        tensors[f"convs.{i}.strength"] = state[f"{name}.noise_strength"]
+        tensors[f"convs.{i}.noise"] = state[f"{name}.noise_const"][None, None]
+    for i, s in enumerate(sizes):
+        name = f"synthesis.b{s}.torgb"
+        weight = state[f"{name}.weight"]
+        tensors |= _affine(state, f"{name}.affine", f"to_rgb.{i}.affine")
+        tensors[f"to_rgb.{i}.weight"] = weight / math.sqrt(weight[0].numel())
+        tensors[f"to_rgb.{i}.bias"] = state[f"{name}.bias"]
+    return _loaded(G, tensors)
+
+
+def _affine(state: Dict[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:
+    weight = state[f"{theirs}.weight"]
+    return {f"{ours}.weight": weight / math.sqrt(weight.shape[1]), f"{ours}.bias": state[f"{theirs}.bias"]}
+
+
+def _loaded(G: StyleGAN2, tensors: dict[str, Tensor]) -> StyleGAN2:
+    G.load_state_dict({"w_avg": G.w_avg} | tensors)
+    return G.eval().requires_grad_(False).to(memory_format=torch.channels_last)
