@@ -87,7 +87,7 @@ class ToRGB(nn.Module):
 
 
 def blur_kernel() -> Tensor:
-    """The filter of every up-sampling, [1, 3, 3, 1] in both directions, with the gain 4 that zeros between pixels need."""
+    """The filter of every up-sampling: [1, 3, 3, 1] both ways, with the gain 4 that zeros between pixels need."""
     row = torch.tensor([1.0, 3.0, 3.0, 1.0])
     return (row[:, None] * row / row.sum() ** 2 * 4)[None, None]
 

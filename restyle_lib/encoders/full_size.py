@@ -1,0 +1,127 @@
+"""The official encoders of pSp, e4e and ReStyle, for 256 px inputs and 512-dimensional styles.
+
+One class covers them, since they differ in three choices only: the backbone, whether the heads read one map
+(ReStyle's simplified design, section 4.2) or three (pSp's feature pyramid), and whether head 0 speaks for all styles
+and the others add to it (e4e's progressive design).
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from restyle_lib.encoders.backbones import IRSE50, BasicBlock, ResNet34
+
+COARSE, MIDDLE = 3, 7  # pyramid: heads below COARSE read the smallest map, those below MIDDLE the middle one
+
+
+class StackedHeads(nn.Module):
+    """k map2style heads as one: maps [B, 512, h, w] -> styles [B, k, 512].
+
+    Each head is a chain of stride-2 convolutions down to one pixel, then a linear layer. The first convolutions of
+    all heads read the same map and are one large convolution; the later ones are grouped.
+    """
+
+    def __init__(self, heads: int, convs: int, channels: int = 512):
+        super().__init__()
+        self.heads = heads
+        self.weights = nn.ParameterList(torch.zeros(heads * channels, channels, 3, 3) for _ in range(convs))
+        self.biases = nn.ParameterList(torch.zeros(heads * channels) for _ in range(convs))
+        self.linear = nn.Parameter(torch.zeros(heads, channels, channels))  # [k, in, out]
+        self.bias = nn.Parameter(torch.zeros(heads, 1, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            groups = self.heads if i else 1
+            x = F.leaky_relu(F.conv2d(x, weight, bias, stride=2, padding=1, groups=groups), 0.01)
+        x = x.reshape(len(x), self.heads, -1).transpose(0, 1)  # [k, B, 512]
+        return torch.baddbmm(self.bias, x, self.linear).transpose(0, 1)
+
+    def load_official(self, state: Mapping[str, Tensor], first: int) -> None:
+        """Stacks the official heads styles.<first>, styles.<first + 1>, ...; equalised learning rates are folded."""
+        names = [f"styles.{first + i}" for i in range(self.heads)]
+        for j, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            weight.data = torch.cat([state[f"{name}.convs.{2 * j}.weight"] for name in names])
+            bias.data = torch.cat([state[f"{name}.convs.{2 * j}.bias"] for name in names])
+        linear = torch.stack([state[f"{name}.linear.weight"] for name in names])
+        self.linear.data = linear.transpose(1, 2).contiguous() / math.sqrt(linear.shape[2])
+        self.bias.data = torch.stack([state[f"{name}.linear.bias"] for name in names])[:, None]
+
+
+class FullSizeEncoder(nn.Module):
+    """Images [B, in_channels, h, w] in [-1, 1], 256 px high and wide (cars 192 high) -> residuals [B, n_styles, 512].
+
+    pyramid:     heads read three maps (pSp, e4e) rather than the last one (ReStyle)
+    progressive: head 0 gives the style of all slots, head i what is added to slot i (e4e)
+    """
+
+    def __init__(self, backbone: nn.Module, in_channels: int, n_styles: int, pyramid: bool, progressive: bool):
+        super().__init__()
+        self.backbone, self.in_channels, self.n_styles = backbone, in_channels, n_styles
+        self.pyramid, self.progressive = pyramid, progressive
+        bounds = [0, COARSE, min(MIDDLE, n_styles), n_styles] if pyramid else [0, n_styles]
+        counts = [b - a for a, b in zip(bounds, bounds[1:], strict=False)]
+        self.heads = nn.ModuleList(StackedHeads(count, 4 + level) for level, count in enumerate(counts) if count)
+        if pyramid:
+            self.latlayer1, self.latlayer2 = nn.Conv2d(256, 512, 1), nn.Conv2d(128, 512, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.backbone.maps(images.contiguous(memory_format=torch.channels_last))
+        levels = [maps[-1]]
+        if self.pyramid:
+            fine, middle, coarse = (maps[i] for i in self.backbone.pyramid)
+            levels = [coarse, _enlarge(coarse, self.latlayer1(middle))]
+            levels.append(_enlarge(levels[1], self.latlayer2(fine)))
+        styles = torch.cat([heads(level) for heads, level in zip(self.heads, levels, strict=False)], dim=1)
+        if self.progressive:
+            styles = torch.cat([styles[:, :1], styles[:, :1] + styles[:, 1:]], dim=1)
+        return styles
+
+
+def _enlarge(x: Tensor, y: Tensor) -> Tensor:
+    """x scaled to y's size, plus y: one level of the pyramid."""
+    return F.interpolate(x, y.shape[2:], mode="bilinear", align_corners=True) + y
+
+
+def from_official(state: Mapping[str, Tensor], progressive: bool) -> FullSizeEncoder:
+    """The encoder from the tensors of an official checkpoint, names without "encoder."; kind and size show in them.
+
+    progressive: the checkpoint is e4e's; this alone does not show in the tensors. Batch normalisations are folded into
+    the convolutions before them. Raises KeyError or RuntimeError where tensors are missing or of another shape.
+    """
+    resnet = "conv1.weight" in state
+    in_channels = state["conv1.weight" if resnet else "input_layer.0.weight"].shape[1]
+    backbone = (ResNet34 if resnet else IRSE50)(in_channels)
+    n_styles = len({name.split(".")[1] for name in state if name.startswith("styles.")})
+    encoder = FullSizeEncoder(backbone, in_channels, n_styles, "latlayer1.weight" in state, progressive)
+    backbone.load_state_dict({name: state[name] for name in backbone.state_dict()})
+    first = 0
+    for heads in encoder.heads:
+        heads.load_official(state, first)
+        first += heads.heads
+    if encoder.pyramid:
+        for name in ("latlayer1", "latlayer2"):
+            getattr(encoder, name).load_state_dict({key: state[f"{name}.{key}"] for key in ("weight", "bias")})
+    encoder = encoder.eval().requires_grad_(False)
+    fold_batch_norms(encoder)
+    return encoder.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def fold_batch_norms(module: nn.Module) -> None:
+    """Folds every batch normalisation that follows a convolution into it; for inference only."""
+    for part in module.modules():
+        if isinstance(part, (BasicBlock, ResNet34)):
+            pairs = [("conv1", "bn1"), ("conv2", "bn2")] if isinstance(part, BasicBlock) else [("conv1", "bn1")]
+        elif isinstance(part, nn.Sequential):
+            names = list(part._modules)
+            pairs = list(zip(names, names[1:], strict=False))
+        else:
+            continue
+        for conv, norm in pairs:
+            if isinstance(part._modules[conv], nn.Conv2d) and isinstance(part._modules[norm], nn.BatchNorm2d):
+                part._modules[conv] = fuse_conv_bn_eval(part._modules[conv], part._modules[norm])
+                part._modules[norm] = nn.Identity()
