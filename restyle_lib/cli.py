@@ -1,29 +1,22 @@
 """The command `restyle`."""
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+from PIL import Image
 from safetensors.torch import save_file
 from tqdm import tqdm
 
 from restyle_lib import assets, figures, reproduce, train
 from restyle_lib.data import save_atomically
-from restyle_lib.faces.align import align
-from restyle_lib.generators import load_generator
+from restyle_lib.domains import Domain
+from restyle_lib.generators.checkpoints import save_generator, to_generator
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
 from restyle_lib.inversion.inverter import load_inverter
+from restyle_lib.inversion.result import Inversion
 
 PHOTO_SIZE = 256  # px of the aligned crop that an inversion starts from and that the strip shows
-
-
-@dataclass
-class Outcome:
-    """What became of the photographs of one call."""
-
-    done: int = 0
-    skipped: int = 0
 
 
 def invert(
@@ -33,37 +26,43 @@ def invert(
     model: str = "faces/restyle-psp",
     aligned: bool = False,
 ) -> int:
-    """Inverts photographs; writes for each a step strip, the 1024 px result, the aligned crop and the latents.
+    """Inverts photographs; writes for each a step strip, the result at full size, the crop it saw, and the latents.
 
     photos:  image files of any kind and size
     out:     folder, made where missing: NAME-steps.png, NAME-1024.png, NAME-input.png, NAME.safetensors
     steps:   refinement steps N
-    model:   a shipped inverter or a .safetensors file
-    aligned: the photographs are FFHQ-aligned squares already
+    model:   a shipped inverter, an official pSp, e4e or ReStyle checkpoint, or a .safetensors file
+    aligned: the photographs are cropped already
     A photograph that cannot be used is reported in one line and skipped; the exit code is then 1.
     """
-    inverter, G = load_inverter(model), load_generator("faces-1024")
+    inverter = load_inverter(model)
+    G = inverter.full_generator()
     out.mkdir(parents=True, exist_ok=True)
-    outcome, names = Outcome(), set()
+    done, skipped, names = 0, 0, set()
     with tqdm(total=len(photos) * (steps + 1), unit="step") as progress:
-        for photo in photos:
+        for i, photo in enumerate(photos):
             progress.set_description(photo.name)
-            goal = progress.n + steps + 1
             try:
-                image = open_photo(photo)
-                crop = image.resize((PHOTO_SIZE, PHOTO_SIZE)) if aligned else align(image, PHOTO_SIZE)
+                crop = _prepare(photo, inverter.domain, aligned)
             except PhotoError as error:
                 message = str(error) if str(photo) in str(error) else f"{photo}: {error}"
                 tqdm.write(f"skipped {message}", file=sys.stderr)
-                outcome.skipped += 1
+                skipped += 1
             else:
-                name = _unique(photo.stem, names)
                 result = inverter.invert(to_tensor(crop), steps, lambda t, w, y: progress.update())
-                _write(out, name, crop, result, G)
-                outcome.done += 1
-            progress.update(goal - progress.n)
-    print(f"{outcome.done} inverted into {out}" + (f", {outcome.skipped} skipped" if outcome.skipped else ""))
-    return 1 if outcome.skipped else 0
+                _write(out, _unique(photo.stem, names), crop, result, G)
+                done += 1
+            progress.update((i + 1) * (steps + 1) - progress.n)
+    print(f"{done} inverted into {out}" + (f", {skipped} skipped" if skipped else ""))
+    return 1 if skipped else 0
+
+
+def _prepare(photo: Path, domain: Domain, aligned: bool) -> Image.Image:
+    image = open_photo(photo)
+    if not aligned:
+        return domain.prepare(image, PHOTO_SIZE)
+    height, width = domain.input_size
+    return image.resize((round(PHOTO_SIZE * width / height), PHOTO_SIZE), Image.Resampling.BICUBIC)
 
 
 def _unique(stem: str, taken: set[str]) -> str:
@@ -76,17 +75,23 @@ def _unique(stem: str, taken: set[str]) -> str:
     return name
 
 
-def _write(out: Path, name: str, crop, result, G) -> None:
+def _write(out: Path, name: str, crop: Image.Image, result: Inversion, G) -> None:
     final = result.final(G)
     steps = result.latents.shape[1] - 1
-    row = figures.step_rows(to_tensor(crop), result.images, final)
-    strip = figures.image_grid(row, figures.step_titles(steps))
+    rows = figures.step_rows(to_tensor(crop), result.images, final)
+    strip = figures.image_grid(rows, figures.step_titles(steps, G.resolution[1]))
     save_atomically(lambda path: strip.savefig(path, format="png"), out / f"{name}-steps.png")
     figures.plt.close(strip)
-    save_atomically(lambda path: to_image(final).save(path, "PNG"), out / f"{name}-1024.png")
+    save_atomically(lambda path: to_image(final).save(path, "PNG"), out / f"{name}-{G.resolution[1]}.png")
     save_atomically(lambda path: crop.save(path, "PNG"), out / f"{name}-input.png")
     latents = {"latents": result.latents[0].contiguous()}
     save_atomically(lambda path: save_file(latents, path), out / f"{name}.safetensors")
+
+
+def convert(checkpoint: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path]) -> None:
+    """Converts the StyleGAN2 in a checkpoint (rosinality .pt, NVIDIA .pkl, an inverter's decoder) to safetensors."""
+    save_generator(out, to_generator(checkpoint))
+    print(f"wrote {out}")
 
 
 def check_assets() -> int:
@@ -96,7 +101,13 @@ def check_assets() -> int:
     return 1 if problems else 0
 
 
-COMMANDS = {"invert": invert, "train": train.run, "assets": check_assets, "reproduce": reproduce.run}
+COMMANDS = {
+    "invert": invert,
+    "convert": convert,
+    "train": train.run,
+    "assets": check_assets,
+    "reproduce": reproduce.run,
+}
 
 
 def main() -> None:

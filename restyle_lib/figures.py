@@ -47,9 +47,10 @@ def image_grid(rows: Sequence[Tensor], columns: Sequence[str], labels: Sequence[
 
 
 def side_by_side(images: Sequence[Tensor], size: int = 256) -> Tensor:
-    """Images [3, s, s] of any sizes as one row [n, 3, size, size] for `image_grid`."""
-    resized = [F.interpolate(x[None], (size, size), mode="bicubic", antialias=True) for x in images]
-    return torch.cat(resized).clamp(-1, 1)
+    """Images [3, h, w] of any sizes and one shape as a row [n, 3, size, ...] for `image_grid`."""
+    height, width = images[0].shape[1:]
+    shape = (size, round(size * width / height))
+    return torch.cat([F.interpolate(x[None], shape, mode="bicubic", antialias=True) for x in images]).clamp(-1, 1)
 
 
 def step_rows(images: Tensor, trajectory: Tensor, final: Tensor) -> list[Tensor]:
@@ -57,9 +58,9 @@ def step_rows(images: Tensor, trajectory: Tensor, final: Tensor) -> list[Tensor]
     return [side_by_side([x, *trail, end]) for x, trail, end in zip(images, trajectory, final, strict=True)]
 
 
-def step_titles(steps: int) -> list[str]:
-    """Column titles that go with `step_rows`."""
-    return ["input", *(f"$\\hat{{y}}_{{{t}}}$" for t in range(steps + 1)), "1024 px"]
+def step_titles(steps: int, size: int = 1024) -> list[str]:
+    """Column titles that go with `step_rows`; size: width of the full render in pixels."""
+    return ["input", *(f"$\\hat{{y}}_{{{t}}}$" for t in range(steps + 1)), f"{size} px"]
 
 
 def curves(summary: pd.DataFrame, metrics: Sequence[str], x: str = "step") -> plt.Figure:

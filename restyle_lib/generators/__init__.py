@@ -1,6 +1,7 @@
 """Generators behind one interface, and the one call that opens any of them."""
 
 from functools import cache
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from restyle_lib.assets import fetch
 from restyle_lib.data import WEIGHTS
+from restyle_lib.generators import checkpoints
 from restyle_lib.generators.mobile import MobileGenerator, from_ir
 from restyle_lib.generators.openvino_ir import read_constants
 
@@ -32,15 +34,21 @@ class Generator(Protocol):
         """Codes [B, 512] or [B, k, 512] -> RGB images [B, 3, H, W], nominal range [-1, 1], not clamped."""
 
 
-def load_generator(name: str) -> Generator:
-    """ "faces-1024", or a cut generator: "faces-64", "faces-128", "faces-256"; on the CPU, frozen.
+def load_generator(name: str | Path) -> Generator:
+    """ "faces-1024", a cut generator ("faces-64", "faces-128", "faces-256"), or a checkpoint; on the CPU, frozen.
 
-    Raises ValueError for another name, and `restyle_lib.assets.AssetError` where its weights cannot be fetched.
+    A path may be rosinality's StyleGAN2 (.pt), NVIDIA's StyleGAN2-ADA (.pkl), an official pSp, e4e or ReStyle
+    checkpoint (its decoder), or our safetensors; the file itself shows which.
+    Raises ValueError for another name, `CheckpointError` for a file that cannot be used, and
+    `restyle_lib.assets.AssetError` where the embedded weights cannot be fetched.
     """
     names = {f"faces-{size}": size for size in SIZES}
-    if name not in names:
-        raise ValueError(f"no generator {name!r}; there are {', '.join(names)}")
-    return embedded(names[name])
+    if str(name) in names:
+        return embedded(names[str(name)])
+    path = Path(name)
+    if not path.is_file() and not path.suffix:
+        raise ValueError(f"no generator {str(name)!r}; there are {', '.join(names)}, or give a checkpoint's path")
+    return checkpoints.to_generator(path)
 
 
 @cache

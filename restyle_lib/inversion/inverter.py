@@ -4,39 +4,61 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from restyle_lib.data import WEIGHTS, downsample, save_atomically
+from restyle_lib.data import WEIGHTS, save_atomically
+from restyle_lib.domains import DOMAINS, Domain, of_dataset
+from restyle_lib.encoders import full_size
 from restyle_lib.encoders.simplified import SimplifiedEncoder
-from restyle_lib.generators import load_generator
+from restyle_lib.generators import checkpoints, load_generator
+from restyle_lib.generators.checkpoints import CheckpointError
+from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.inversion.refine import Callback, refine
 from restyle_lib.inversion.result import Inversion
 
 FORMAT = "restyle-companion inverter 1"
 
 
-class Inverter(nn.Module):
-    """Encoder and generator; `invert` runs the residual loop from the mean code."""
+class Viewed:
+    """A generator as an encoder sees it: its images area-averaged (or repeated) to the encoder's input size."""
 
-    def __init__(self, encoder: nn.Module, G: nn.Module):
+    def __init__(self, G, size: tuple[int, int]):
+        self.G, self.size = G, size
+
+    def synthesize(self, codes: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(self.G.synthesize(codes), self.size)
+
+
+class Inverter(nn.Module):
+    """Encoder and generator; `invert` runs the residual loop from the mean code.
+
+    input_size: (height, width) that the encoder sees
+    domain:     what it inverts, and so how a photograph is prepared
+    """
+
+    def __init__(self, encoder: nn.Module, G: nn.Module, input_size: tuple[int, int], domain: Domain):
         super().__init__()
-        self.encoder, self.G = encoder, G
+        self.encoder, self.G, self.input_size, self.domain = encoder, G, input_size, domain
         with torch.no_grad():
-            self.register_buffer("y_avg", G.synthesize(G.w_avg[None]))
+            self.register_buffer("y_avg", Viewed(G, self.input_size).synthesize(G.w_avg[None]))
 
     @property
     def one_pass(self) -> bool:
         """Whether the encoder sees the image alone (pSp), so that further steps would change nothing."""
         return self.encoder.in_channels == 3
 
+    def full_generator(self) -> nn.Module:
+        """The generator that renders this inverter's codes best: the whole one where a cut one is in the loop."""
+        return load_generator("faces-1024") if isinstance(self.G, MobileGenerator) else self.G
+
     @torch.no_grad()
     def invert(self, images: Tensor, steps: int = 5, callback: Callback | None = None) -> Inversion:
-        """Inverts aligned images [B, 3, h, w] in [-1, 1], square, of any size at least that of the encoder's input.
+        """Inverts aligned images [B, 3, h, w] in [-1, 1], of any size in the proportions of the encoder's input.
 
-        Smaller images are enlarged. A one-pass encoder takes its one step; the other steps repeat it, so that results
-        of all methods have one shape. callback(t, w_t, y_t) is called after each step, for progress.
+        Larger images are area-averaged, smaller ones enlarged. A one-pass encoder takes its one step; the other steps
+        repeat it, so that results of all methods have one shape. callback(t, w_t, y_t) is called after each step.
         Raises ValueError for another shape, values outside [-1, 1] or not finite, and steps < 1.
         """
         x = self._prepare(images)
@@ -51,21 +73,27 @@ class Inverter(nn.Module):
             if callback:
                 callback(t, w, y_t)
 
-        refine(self.encoder, self.G, x, codes, y, 1 if self.one_pass else steps, keep)
+        refine(self.encoder, Viewed(self.G, self.input_size), x, codes, y, 1 if self.one_pass else steps, keep)
         trajectory += trajectory[-1:] * (steps + 1 - len(trajectory))
         latents, images = zip(*trajectory, strict=True)
         return Inversion(torch.stack(latents, 1).cpu(), torch.stack(images, 1).cpu())
 
     def _prepare(self, images: Tensor) -> Tensor:
-        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3] or not len(images):
-            raise ValueError(f"images must be square, [B, 3, s, s] with B >= 1, got {list(images.shape)}")
+        height, width = self.input_size
+        if images.ndim != 4 or images.shape[1] != 3 or not len(images) or not _alike(images.shape[2:], (height, width)):
+            shape = "square" if height == width else f"in the proportions {height} x {width}"
+            raise ValueError(f"images must be {shape}, [B, 3, h, w] with B >= 1, got {list(images.shape)}")
         images = images.to(self.y_avg.device, torch.float32)
         if not torch.isfinite(images).all() or images.abs().max() > 1.01:
             raise ValueError("images must be finite and in [-1, 1]; divide 0..255 by 127.5 and subtract 1")
-        size = self.G.resolution[0]
-        if images.shape[-1] < size:
-            return nn.functional.interpolate(images, (size, size), mode="bilinear")
-        return downsample(images, size)
+        if images.shape[2] < height:
+            return F.interpolate(images, self.input_size, mode="bilinear")
+        return F.adaptive_avg_pool2d(images, self.input_size)
+
+
+def _alike(a, b) -> bool:
+    """Whether two sizes (height, width) have the same proportions, to one pixel."""
+    return abs(a[0] * b[1] / b[0] - a[1]) < 1
 
 
 def save_inverter(path: Path, encoder: SimplifiedEncoder, generator: str) -> None:
@@ -77,27 +105,47 @@ def save_inverter(path: Path, encoder: SimplifiedEncoder, generator: str) -> Non
 
 
 def load_inverter(name: str | Path) -> Inverter:
-    """A shipped inverter ("faces/psp", "faces/restyle-psp"), or one that training wrote (a .safetensors path).
+    """A shipped inverter ("faces/psp", "faces/restyle-psp"), or a checkpoint; on the CPU.
 
-    Raises ValueError, naming what there is or what the file is, for anything else.
+    A path may be an official pSp, e4e or ReStyle checkpoint, or safetensors that training wrote; the file itself shows
+    which. Raises ValueError for an unknown name, and `CheckpointError` for a file that cannot be used.
     """
     path = WEIGHTS / f"{str(name).replace('/', '-')}.safetensors"
     if not path.is_file():
         path = Path(name)
     if not path.is_file():
         raise ValueError(f"no inverter {str(name)!r}; shipped are {', '.join(shipped_inverters())}, or give a path")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (a file, not a dict)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file ({error})") from error
+    kind, content = checkpoints.read(path)
+    if kind == "safetensors":
+        return _from_safetensors(path, content["metadata"], content["tensors"])
+    if kind == "torch" and isinstance(content, dict) and "state_dict" in content:
+        return _from_official(path, content)
+    raise CheckpointError(f"{path}: a checkpoint, but not of an encoder; a generator opens with load_generator")
+
+
+def _from_safetensors(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Inverter:
     if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} is a safetensors file, but not an inverter written by this program")
+        raise CheckpointError(f"{path}: a safetensors file, but not an inverter written by this program")
     encoder = SimplifiedEncoder(*(int(metadata[key]) for key in ("in_channels", "heads", "n_styles")))
-    encoder.load_state_dict(tensors)
+    encoder.load_state_dict({name: value.float() for name, value in tensors.items()})
     encoder = encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    return Inverter(encoder, load_generator(metadata["generator"])).eval()
+    G = load_generator(metadata["generator"])
+    return Inverter(encoder, G, G.resolution, DOMAINS["faces"]).eval()
+
+
+def _from_official(path: Path, content: dict) -> Inverter:
+    opts = content.get("opts") or {}
+    state = {k.removeprefix("encoder."): v for k, v in content["state_dict"].items() if k.startswith("encoder.")}
+    progressive = "Progressive" in str(opts.get("encoder_type", "")) or "4Editing" in str(opts.get("encoder_type", ""))
+    try:
+        encoder = full_size.from_official(state, progressive)
+        G = checkpoints.decoder(content, path)
+    except (KeyError, IndexError, RuntimeError) as error:
+        raise checkpoints.wrong_geometry(path, error) from error
+    if encoder.n_styles != G.n_styles:
+        raise CheckpointError(f"{path}: its encoder has {encoder.n_styles} styles, its generator {G.n_styles}")
+    domain = of_dataset(str(opts.get("dataset_type", "")))
+    return Inverter(encoder, G, domain.input_size, domain).eval()
 
 
 def shipped_inverters() -> list[str]:

@@ -1,0 +1,65 @@
+"""What differs between faces, cars, churches, horses, wild animals and cartoons, for inference and training alike."""
+
+from dataclasses import dataclass
+
+from PIL import Image, ImageOps
+
+from restyle_lib.faces.align import align
+from restyle_lib.images import upright_rgb
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The settings of one domain, those of the official code."""
+
+    name: str
+    output_size: int
+    """Width of the generator's image in pixels."""
+    input_size: tuple[int, int] = (256, 256)
+    """Height and width that the encoder sees."""
+    crop: tuple[int, int] | None = None
+    """Rows of the generator's image that are kept; the cars' generator pads 512 x 384 to a square."""
+    faces: bool = False
+    """Photographs are cropped by face alignment, and identity is compared by face embeddings; else MoCo features."""
+    backbone: str = "resnet34"
+    """The official encoder's backbone."""
+    lambda_id: float = 0.0
+    lambda_moco: float = 0.5
+    lambda_w_norm: float = 0.0
+
+    def prepare(self, photo: Image.Image, size: int | None = None) -> Image.Image:
+        """A photograph as an encoder of this domain expects it: aligned (faces), or cut to the proportions.
+
+        size: height in pixels, that of the encoder's input where not given. Raises NoFaceError for faces.
+        """
+        height, width = self.input_size
+        size = size or height
+        if self.faces:
+            return align(photo, size)
+        return ImageOps.fit(upright_rgb(photo), (round(size * width / height), size), Image.Resampling.BICUBIC)
+
+
+DOMAINS = {
+    domain.name: domain
+    for domain in (
+        Domain("faces", 1024, faces=True, backbone="ir_se50", lambda_id=0.1, lambda_moco=0),
+        Domain("cars", 512, input_size=(192, 256), crop=(64, 448)),
+        Domain("church", 256),
+        Domain("horse", 256),
+        Domain("wild", 512),
+        Domain("toonify", 1024, faces=True, backbone="ir_se50", lambda_id=1.0, lambda_moco=0, lambda_w_norm=0.025),
+    )
+}
+
+
+def of_dataset(dataset_type: str) -> Domain:
+    """The domain of an official checkpoint's `dataset_type`, such as "ffhq_encode" or "afhq_wild_encode".
+
+    An unknown type is taken for a user's own domain: square 256 px inputs, no alignment.
+    """
+    known = {"ffhq": "faces", "celeba": "faces", "cars": "cars", "church": "church", "horse": "horse"}
+    known |= {"wild": "wild", "toonify": "toonify"}
+    for part, name in known.items():
+        if part in dataset_type:
+            return DOMAINS[name]
+    return Domain(dataset_type or "own", output_size=0)

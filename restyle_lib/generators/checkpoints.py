@@ -1,0 +1,178 @@
+"""Opens every checkpoint format by looking at the file: what it is, how to read it safely, what it becomes.
+
+Nothing in a file is ever executed: safetensors hold no code, `.pt` files are read with weights_only=True, and NVIDIA's
+pickles by `generators.nvidia_pickle`.
+"""
+
+import json
+import re
+import struct
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from restyle_lib.data import save_atomically
+from restyle_lib.domains import of_dataset
+from restyle_lib.generators import nvidia_pickle, stylegan2
+from restyle_lib.generators.stylegan2 import StyleGAN2
+
+LARGEST_HEADER = 100 * 2**20
+NOTHING_RUN = "Nothing in it was run; get the file from its authors"
+
+
+class CheckpointError(ValueError):
+    """A file is not a checkpoint that can be used; the message says what it is and what to do."""
+
+
+def read(path: Path) -> tuple[str, dict]:
+    """What the file at `path` holds: ("safetensors", {metadata, tensors}), ("torch", content) or ("ada", {...}).
+
+    Raises CheckpointError in one line for anything else: missing, empty, an HTML page, truncated, hostile.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        raise CheckpointError(f"{path}: the file is empty; download it again")
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise CheckpointError(f"{path}: a web page, not a checkpoint; open its address in a browser and download again")
+    try:
+        if head.startswith(b"PK"):
+            _check_zip(path, size)
+            return "torch", _read_torch(path)
+        if head.startswith(b"\x80"):
+            return _read_pickle(path)
+        if len(head) > 9 and 2 <= struct.unpack("<Q", head[:8])[0] <= min(size, LARGEST_HEADER) and head[8:9] == b"{":
+            with safe_open(path, "pt") as file:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (a file, not a dict)
+                return "safetensors", {"metadata": file.metadata() or {}, "tensors": tensors}
+    except nvidia_pickle.UnsafePickle as error:
+        raise CheckpointError(f"{path}: refused: {error}. {NOTHING_RUN}") from error
+    except nvidia_pickle.UnreadablePickle as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: a damaged safetensors file ({error}); download it again") from error
+    except CheckpointError:
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if asked := re.search(r"(?:GLOBAL|Unsupported (?:global|class)|function) ([\w.]+)", str(error)):
+            what = f"it asks for {asked[1]}, which a checkpoint has no need of"
+            raise CheckpointError(f"{path}: refused: {what}. {NOTHING_RUN}") from error
+        raise CheckpointError(f"{path}: a damaged or truncated checkpoint ({reason}); download it again") from error
+    raise CheckpointError(f"{path}: not a checkpoint of any known format")
+
+
+def _check_zip(path: Path, size: int) -> None:
+    """Refuses archives that torch did not write: compressed, or larger inside than outside (zip bombs)."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except zipfile.BadZipFile as error:
+        raise CheckpointError(f"{path}: a truncated archive ({error}); download it again") from error
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(e.file_size for e in entries) > size:
+        raise CheckpointError(f"{path}: refused: a compressed archive, which checkpoints never are")
+    if not any(entry.filename.endswith("data.pkl") for entry in entries):
+        raise CheckpointError(f"{path}: a zip archive, but not a checkpoint")
+
+
+def _read_torch(path: Path) -> dict:
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    for group in (content, *content.values()) if isinstance(content, Mapping) else ():
+        for name, value in group.items() if isinstance(group, Mapping) else ():
+            if isinstance(value, Tensor) and nvidia_pickle.claims_too_much(value):
+                raise CheckpointError(f"{path}: refused: its tensor {name} claims to be larger than its data")
+    return content
+
+
+def _read_pickle(path: Path) -> tuple[str, dict]:
+    """A bare pickle is NVIDIA's, or torch's format of before 2020, whose first object is a magic number."""
+    with path.open("rb") as file:
+        legacy = file.read(14) == b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+    if legacy:
+        return "torch", _read_torch(path)
+    tensors, clamp = nvidia_pickle.read(path)
+    return "ada", {"tensors": tensors, "clamp": clamp}
+
+
+def to_generator(path: Path) -> StyleGAN2:
+    """The StyleGAN2 in a file: rosinality's g_ema, NVIDIA's pickle, an official inverter's decoder, or ours.
+
+    A missing mean code is estimated from 100,000 samples, with a warning. Raises CheckpointError.
+    """
+    kind, content = read(path)
+    try:
+        if kind == "ada":
+            return stylegan2.from_ada(content["tensors"], content["clamp"])
+        if kind == "safetensors":
+            return _generator_from_safetensors(path, content)
+        if isinstance(content, Mapping) and "g_ema" in content:
+            return _with_mean(stylegan2.from_rosinality(content["g_ema"]), content.get("latent_avg"), path)
+        if isinstance(content, Mapping) and "state_dict" in content:
+            return decoder(content, path)
+    except (KeyError, IndexError, RuntimeError) as error:
+        raise wrong_geometry(path, error) from error
+    raise CheckpointError(f"{path}: no generator in it; {_describe(content)}")
+
+
+def decoder(content: Mapping, path: Path) -> StyleGAN2:
+    """The generator of an official pSp, e4e or ReStyle checkpoint."""
+    state = {k.removeprefix("decoder."): v for k, v in content["state_dict"].items() if k.startswith("decoder.")}
+    opts = content.get("opts") or {}
+    G = stylegan2.from_rosinality(state, of_dataset(str(opts.get("dataset_type", ""))).crop)
+    expected = opts.get("output_size")
+    if expected is not None and expected != G.resolution[1]:
+        raise CheckpointError(f"{path}: says {expected} px, but its generator makes {G.resolution[1]} px")
+    return _with_mean(G, content.get("latent_avg"), path)
+
+
+@torch.no_grad()
+def _with_mean(G: StyleGAN2, latent_avg: Tensor | None, path: Path) -> StyleGAN2:
+    if latent_avg is None:
+        warnings.warn(f"{path} stores no latent_avg; it is estimated from 100,000 samples", stacklevel=3)
+        rng = torch.Generator().manual_seed(0)
+        latent = len(G.w_avg)
+        latent_avg = sum(G.mapping(torch.randn(1000, latent, generator=rng)).sum(0) for _ in range(100)) / 100_000
+    G.w_avg.copy_(latent_avg.reshape(-1, len(G.w_avg))[0])  # stored once, or repeated for every style
+    return G
+
+
+def wrong_geometry(path: Path, error: Exception) -> CheckpointError:
+    """The error for a file whose tensors are missing, or of shapes that fit no network."""
+    first = str(error).splitlines()
+    return CheckpointError(f"{path}: its tensors fit no known network ({' '.join(first[:2])[:200]})")
+
+
+def _describe(content) -> str:
+    if isinstance(content, Mapping):
+        return f"its entries are {', '.join(map(str, list(content)[:6]))}"
+    return f"it holds a {type(content).__name__}"
+
+
+def save_generator(path: Path, G: StyleGAN2) -> None:
+    """Writes a StyleGAN2 as safetensors that say in their metadata how to build it."""
+    channels = {4: G.constant.shape[1]} | {c.noise.shape[-1]: len(c.weight) for c in G.convs[2::2]}
+    geometry = {"channels": channels, "layers": len(G.mapping.weight), "latent": len(G.w_avg)}
+    geometry |= {"crop": G.crop, "clamp": G.clamp}
+    metadata = {"format": "restyle-companion stylegan2 1", "geometry": json.dumps(geometry)}
+    tensors = {name: value.contiguous() for name, value in G.state_dict().items()}
+    save_atomically(lambda temporary: save_file(tensors, temporary, metadata), path)
+
+
+def _generator_from_safetensors(path: Path, content: dict) -> StyleGAN2:
+    if content["metadata"].get("format") != "restyle-companion stylegan2 1":
+        raise CheckpointError(f"{path}: a safetensors file, but not a generator written by this program")
+    geometry = json.loads(content["metadata"]["geometry"])
+    geometry["channels"] = {int(size): c for size, c in geometry["channels"].items()}
+    geometry["crop"] = tuple(geometry["crop"]) if geometry["crop"] else None
+    G = StyleGAN2(**geometry)
+    G.load_state_dict(content["tensors"])
+    return G.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -1,0 +1,227 @@
+"""Official checkpoints open with one call and give the official result; hostile and broken files are refused."""
+
+import io
+import os
+import pickle
+import resource
+import struct
+import time
+import zipfile
+
+import pytest
+import torch
+from official import ada_tensors, inputs, inverter_checkpoint, reference, state_dict, write_ada_pickle
+
+import restyle_lib as rl
+from restyle_lib.generators.checkpoints import CheckpointError, save_generator
+
+
+@pytest.mark.parametrize("name", ["psp_ffhq_16", "psp_church_64", "e4e_ffhq_64"])
+def test_official_inverters_give_the_official_latents_and_images(name, tmp_path):
+    checkpoint, expected, meta = inverter_checkpoint(name)
+    torch.save(checkpoint, tmp_path / "official.pt")
+    del checkpoint
+    inverter = rl.load_inverter(tmp_path / "official.pt")
+    tolerance = (1e-4 if name == "psp_church_64" else 1e-3) * expected["latents"].std()
+    result = inverter.invert(inputs(meta["batch"], meta["seed"]), steps=5)
+    assert (result.latents[:, 1:] - expected["latents"]).abs().max() < tolerance
+    for step in range(5):
+        images = result.final(inverter.G, step + 1)[..., :: meta["stride"], :: meta["stride"]]
+        assert (images - expected["images"][:, step]).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("size", [16, 64])
+@torch.no_grad()
+def test_rosinality_generators(size, tmp_path):
+    expected, meta = reference(f"rosinality_{size}")
+    keys = reference("psp_ffhq_16" if size == 16 else "e4e_ffhq_64")[1]["keys"]
+    state = state_dict({key: shape for key, shape in keys.items() if key.startswith("decoder.")}, meta["seed"])
+    state = {key.removeprefix("decoder."): tensor for key, tensor in state.items()}
+    torch.save({"g_ema": state, "latent_avg": expected["latent_avg"].flatten()[:512]}, tmp_path / "g.pt")
+    G = rl.load_generator(tmp_path / "g.pt")
+    assert G.resolution == (size, size)
+    close = lambda a, b: (a[..., :: meta["stride"], :: meta["stride"]] - b).abs().max() < 2e-4  # noqa: E731
+    w = G.map(expected["z"])
+    assert (w - expected["w"]).abs().max() < 1e-4
+    assert close(G.synthesize(w), expected["img"])
+    assert close(G.synthesize(expected["wplus"]), expected["img_wplus"])
+    assert close(G.synthesize(G.map(expected["z"], psi=0.7)), expected["img_trunc07"])
+
+
+@pytest.mark.parametrize("size", [16, 64])
+@torch.no_grad()
+def test_nvidia_pickles_and_their_conversion(size, tmp_path):
+    expected, meta = reference(f"ada_{size}")
+    write_ada_pickle(tmp_path / "network.pkl", ada_tensors(meta))
+    G = rl.load_generator(tmp_path / "network.pkl")
+    save_generator(tmp_path / "converted.safetensors", G)
+    for model in (G, rl.load_generator(tmp_path / "converted.safetensors")):
+        close = lambda a, b: (a[..., :: meta["stride"], :: meta["stride"]] - b).abs().max() < 2e-4  # noqa: E731
+        w = model.map(expected["z"])
+        assert (w - expected["ws"][:, 0]).abs().max() < 1e-4
+        assert close(model.synthesize(w), expected["img"])
+        assert close(model.synthesize(w, noise="none"), expected["img_nonoise"])
+        assert close(model.synthesize(expected["wplus"]), expected["img_wplus"])
+        assert close(model.synthesize(model.map(expected["z"], psi=0.7)), expected["img_trunc07"])
+
+
+def test_half_precision_models_keep_their_clamp(tmp_path):
+    _, meta = reference("ada_16")
+    write_ada_pickle(tmp_path / "network.pkl", ada_tensors(meta), conv_clamp=256)
+    assert rl.load_generator(tmp_path / "network.pkl").clamp == 256
+
+
+def rosinality_16() -> dict[str, torch.Tensor]:
+    keys = {k: s for k, s in reference("psp_ffhq_16")[1]["keys"].items() if k.startswith("decoder.")}
+    return {key.removeprefix("decoder."): tensor for key, tensor in state_dict(keys, 1).items()}
+
+
+def test_a_missing_mean_code_is_estimated_with_a_notice(tmp_path):
+    torch.save({"g_ema": rosinality_16()}, tmp_path / "g.pt")
+    with pytest.warns(UserWarning, match="estimated from 100,000 samples"):
+        G = rl.load_generator(tmp_path / "g.pt")
+    with torch.no_grad():
+        w = G.map(torch.randn(4000, 512, generator=torch.Generator().manual_seed(1)))
+    assert ((w.mean(0) - G.w_avg).abs() / (w.std(0) / 4000**0.5)).mean() < 1.5
+
+
+def test_cars_are_cropped_to_their_proportions(tmp_path):
+    G = rl.load_generator(_saved(tmp_path, {"g_ema": rosinality_16(), "latent_avg": torch.zeros(512)}))
+    cropped = type(G)({4: 512, 8: 512, 16: 512}, crop=(2, 14))
+    cropped.load_state_dict(G.state_dict())
+    codes = torch.randn(1, 6, 512)
+    with torch.no_grad():
+        assert cropped.resolution == (12, 16)
+        assert torch.equal(cropped.synthesize(codes), G.synthesize(codes)[:, :, 2:14])
+
+
+def _saved(folder, content):
+    torch.save(content, folder / "file.pt")
+    return folder / "file.pt"
+
+
+class Evil:
+    """Pickles to a call of os.system that would leave a file behind."""
+
+    def __init__(self, path):
+        self.command = f"touch {path}"
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+class Evaluates(Evil):
+    def __reduce__(self):
+        return eval, (f"__import__('os').system({self.command!r})",)
+
+
+def hostile(folder) -> dict[str, bytes]:
+    """Files that are broken or that mean harm, by name."""
+    trace = folder / "executed"
+    good, bomb, other, claim = io.BytesIO(), io.BytesIO(), io.BytesIO(), io.BytesIO()
+    torch.save({"g_ema": rosinality_16(), "latent_avg": torch.zeros(512)}, good)
+    evil = io.BytesIO()
+    torch.save({"g_ema": Evil(trace)}, evil)
+    legacy = io.BytesIO()
+    torch.save({"state_dict": Evaluates(trace)}, legacy, _use_new_zipfile_serialization=False)
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\0" * 50_000_000)
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("holiday.txt", "not a checkpoint")
+    torch.save({"g_ema": {"a": torch.zeros(1).expand(10**12)}}, claim)
+    state = rosinality_16()
+    fewer = {key: tensor for key, tensor in state.items() if "convs.1.conv.weight" not in key}
+    wrong = state | {"convs.0.conv.weight": torch.zeros(1, 512, 99, 3, 3)}
+    return {
+        "empty.pt": b"",
+        "page.pt": b"<!DOCTYPE html><html><body>Quota exceeded</body></html>",
+        "text.pt": b"this is not a checkpoint, whatever its name says " * 10,
+        "truncated.pt": good.getvalue()[: len(good.getvalue()) // 2],
+        "system.pt": evil.getvalue(),
+        "legacy-eval.pt": legacy.getvalue(),
+        "system.pkl": pickle.dumps({"G_ema": Evil(trace)}),
+        "nested-eval.pkl": pickle.dumps({"G_ema": [{"a": (Evaluates(trace),)}]}),
+        "getattr.pkl": b"\x80\x04cbuiltins\ngetattr\n.",
+        "global.pkl": b"\x80\x04csubprocess\nPopen\n.",
+        "stack-global.pkl": b"\x80\x04\x8c\x02os\x8c\x06system\x93.",
+        "persistent.pkl": b"\x80\x04Pwhatever\n.",
+        "memo.pkl": b"\x80\x04]r" + struct.pack("<I", 2**31 - 1) + b".",
+        "recursive.pkl": b"\x80\x04]q\x00h\x00a.",
+        "claims.pkl": b"\x80\x04\x8e" + struct.pack("<Q", 10**11) + b"abc.",
+        "truncated.pkl": pickle.dumps({"G_ema": list(range(1000))})[:500],
+        "plain.pkl": pickle.dumps({"weights": [1, 2, 3]}),
+        "bomb.pt": bomb.getvalue(),
+        "archive.pt": other.getvalue(),
+        "expanded.pt": claim.getvalue(),
+        "header.safetensors": struct.pack("<Q", 10**9) + b'{"a": 1}',
+        "damaged.safetensors": struct.pack("<Q", 40) + b'{"a": {"dtype": "F32", "shape": [1], "d' + b"x" * 60,
+        "missing-keys.pt": _bytes({"g_ema": fewer}),
+        "wrong-shapes.pt": _bytes({"g_ema": wrong}),
+        "wrong-size.pt": _bytes(
+            {"state_dict": {f"decoder.{key}": tensor for key, tensor in state.items()}, "opts": {"output_size": 1024}}
+        ),
+        "a-list.pt": _bytes([1, 2, 3]),
+    }
+
+
+def _bytes(content) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def hostile_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hostile")
+    for name, data in hostile(folder).items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+SAYS = {
+    "empty.pt": "empty",
+    "page.pt": "web page",
+    "text.pt": "not a checkpoint of any known format",
+    "truncated.pt": "truncated",
+    "system.pt": "refused",
+    "legacy-eval.pt": "refused",
+    "system.pkl": r"refused.*(posix|os)\.system",
+    "nested-eval.pkl": r"refused.*builtins\.eval",
+    "getattr.pkl": r"refused.*builtins\.getattr",
+    "global.pkl": r"refused.*subprocess\.Popen",
+    "stack-global.pkl": r"refused.*os\.system",
+    "persistent.pkl": "refused.*outside the file",
+    "memo.pkl": "no G_ema",
+    "recursive.pkl": "no G_ema",
+    "claims.pkl": "truncated",
+    "truncated.pkl": "truncated",
+    "plain.pkl": "no G_ema",
+    "bomb.pt": "compressed archive",
+    "archive.pt": "not a checkpoint",
+    "expanded.pt": "larger than its data",
+    "header.safetensors": "not a checkpoint|damaged",
+    "damaged.safetensors": "damaged",
+    "missing-keys.pt": "fit no known network",
+    "wrong-shapes.pt": "fit no known network",
+    "wrong-size.pt": "says 1024 px, but its generator makes 16 px",
+    "a-list.pt": "holds a list",
+}
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_bad_files_end_in_one_clear_error(hostile_files, name):
+    path = hostile_files / name
+    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match=SAYS[name]) as caught:
+        rl.load_generator(path)
+    assert name in str(caught.value) and "\n" not in str(caught.value)
+    assert time.monotonic() - start < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # kilobytes: less than 1 GB more
+    assert not (hostile_files / "executed").exists()
+    with pytest.raises(CheckpointError):
+        rl.load_inverter(path)
+    assert not (hostile_files / "executed").exists()
+
+
+def test_every_bad_file_is_tested(hostile_files):
+    assert {path.name for path in hostile_files.iterdir()} == set(SAYS) and len(SAYS) >= 12
