@@ -57,7 +57,34 @@ WHEELS = {
     )
 }
 
-SHIPPED: dict[str, Shipped] = {}
+SHIPPED = {
+    "face-age_gender.safetensors": Shipped(
+        FACE_API, "MIT", "fc58ee4eaf5edda055fd19c3499773aceb12bf3b2a7d3fa15d7ab64961e3ae64"
+    ),
+    "face-detector.safetensors": Shipped(
+        FACE_API, "MIT", "f6d511bc2bf9ef16126863e594bde0d6f5e5be980daa97b5f70776135bdb540c"
+    ),
+    "face-expression.safetensors": Shipped(
+        FACE_API, "MIT", "ffe5e551ffb2104157e052cd085336b3a4fe8be1ff63b256ed0faa396696ecc8"
+    ),
+    "face-landmarks.safetensors": Shipped(
+        FACE_API, "MIT", "92baa037a0ff65d35bb59ee17d6fb953a641b8b93cd57cd6277e46676a666b65"
+    ),
+    "face-recognition.safetensors": Shipped(
+        FACE_API, "MIT", "ce70eb70214259f3ac638d1c4f76df3cddb631b6ccc1682b6a4bee8473f4b6ce"
+    ),
+    "faces-64.safetensors": Shipped(
+        "restyle_lib.training.distill --size 64",
+        OURS,
+        "1cb967062c6b0eb776a899445f69492b7dfec490dec5d6f58531a3742c90be9d",
+    ),
+    "faces-w_avg.safetensors": Shipped(
+        "restyle_lib.training.statistics", OURS, "db396d56f464b963525788651b117b688a09abfd5604b871b6d628305c18ffe2"
+    ),
+    "identity-mean.safetensors": Shipped(
+        "restyle_lib.training.statistics", OURS, "3abd34b1edbb877010435a844ea50f63130b32b0f5999f0942fa841ccb276032"
+    ),
+}
 
 
 def fetch(name: str) -> Path:

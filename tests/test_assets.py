@@ -58,6 +58,7 @@ def fake_wheel(folder, monkeypatch, **changes):
     with zipfile.ZipFile(path, "w") as archive:
         metadata = "Metadata-Version: 2.1\nName: random-face\nVersion: 2021.7.21.1\n"
         archive.writestr("random_face-2021.7.21.1.dist-info/METADATA", metadata)
+        archive.writestr("random_face-2021.7.21.1.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         for file in assets.WHEELS["random-face"].files:
             archive.writestr(f"random_face/data/{file}", "x")
     monkeypatch.setenv("PIP_NO_INDEX", "1")

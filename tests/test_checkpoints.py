@@ -92,7 +92,7 @@ def test_cars_are_cropped_to_their_proportions(tmp_path):
     codes = torch.randn(1, 6, 512)
     with torch.no_grad():
         assert cropped.resolution == (12, 16)
-        assert torch.equal(cropped.synthesize(codes), G.synthesize(codes)[:, :, 2:14])
+        assert torch.allclose(cropped.synthesize(codes), G.synthesize(codes)[:, :, 2:14], atol=1e-4)
 
 
 def _saved(folder, content):
