@@ -73,10 +73,21 @@ SHIPPED = {
     "face-recognition.safetensors": Shipped(
         FACE_API, "MIT", "ce70eb70214259f3ac638d1c4f76df3cddb631b6ccc1682b6a4bee8473f4b6ce"
     ),
+    "faces-128.safetensors": Shipped(
+        "restyle_lib.training.distill --size 128",
+        OURS,
+        "628ba6b9dad066693c4008a679410d533a67fde32bc69406fea3e43ee7c90978",
+    ),
     "faces-64.safetensors": Shipped(
         "restyle_lib.training.distill --size 64",
         OURS,
         "1cb967062c6b0eb776a899445f69492b7dfec490dec5d6f58531a3742c90be9d",
+    ),
+    "faces-psp.safetensors": Shipped(
+        "restyle train psp --ship", OURS, "3a155848893044414845e2bb206a74c33853b85279be8a20d13787ccdf0875b3"
+    ),
+    "faces-restyle-psp.safetensors": Shipped(
+        "restyle train restyle-psp --ship", OURS, "dcfbd1e283de8efc1a607b50f9799311b3c2861fe640bb88340adb2c5fd6ccea"
     ),
     "faces-w_avg.safetensors": Shipped(
         "restyle_lib.training.statistics", OURS, "db396d56f464b963525788651b117b688a09abfd5604b871b6d628305c18ffe2"

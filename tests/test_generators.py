@@ -88,8 +88,7 @@ def test_cut_generators_are_as_good_as_their_recipe_says(name, heldout):
         images = G.synthesize(heldout.codes).clamp(-1, 1)
     assert psnr(images, target).mean() == pytest.approx(recipe["psnr"], abs=1.0)
     assert identity(images, target).mean() == pytest.approx(recipe["identity"], abs=0.06)
-    if name in ("faces-64", "faces-128"):
-        assert recipe["psnr"] >= 26 and recipe["identity"] >= 0.85
+    assert recipe["psnr"] > 24 and recipe["identity"] > 0.8
 
 
 @torch.no_grad()

@@ -98,7 +98,7 @@ def paired_difference(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str]) 
     for metric in [name for name in table_metrics() if name in a]:
         mean, low, high = mean_and_interval((b[metric] - a[metric]).to_numpy())
         gain = mean if metric in HIGHER_IS_BETTER else -mean
-        better = "neither" if low <= 0 <= high else names[gain > 0]
+        better = "neither" if low <= 0 <= high else names[int(gain > 0)]
         record = {"comparison": f"{names[1]} minus {names[0]}", "metric": metric, "difference": mean}
         records.append(record | {"low": low, "high": high, "n": len(a), "better": better})
     return pd.DataFrame(records)
