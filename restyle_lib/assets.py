@@ -78,6 +78,11 @@ SHIPPED = {
         OURS,
         "628ba6b9dad066693c4008a679410d533a67fde32bc69406fea3e43ee7c90978",
     ),
+    "faces-256.safetensors": Shipped(
+        "restyle_lib.training.distill --size 256",
+        OURS,
+        "1c7b7a4e809cd5f0b87715fc46db1c10b13934c4286ca8453bfb193071765f0c",
+    ),
     "faces-64.safetensors": Shipped(
         "restyle_lib.training.distill --size 64",
         OURS,
