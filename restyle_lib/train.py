@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 import tyro
 
-from restyle_lib import data
+from restyle_lib import data, precision
 from restyle_lib.generators import load_generator
 from restyle_lib.inversion.inverter import save_inverter
 from restyle_lib.training.loop import train, validate_on
@@ -51,7 +51,7 @@ def run(
         "inverter": f"faces/{name}",
         "settings": dataclasses.asdict(settings),
         "minutes": round(sum(record.get("seconds", 0) for record in log) / 60, 1),
-        "machine": f"{torch.get_num_threads()} threads, {platform.machine()}, bf16",
+        "machine": f"{torch.get_num_threads()} threads, {platform.machine()}, {precision.name(torch.device(device))}",
         "validation": {"n": len(heldout), "psi": 0.7, "seed": VALIDATION_SEED, "step": "1, 2, …"} | validation,
     }
     weights.with_suffix(".json").write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n")

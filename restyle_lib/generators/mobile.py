@@ -23,14 +23,21 @@ def inverse_haar(x: Tensor) -> Tensor:
 
     The first C channels are the low band; then come (LH, HL, HH) of each output channel.
     """
+    return _spread(x * 0.5)
+
+
+def _spread(x: Tensor) -> Tensor:
+    """`inverse_haar` without its factor 1/2, which costs a pass over the map unless it is folded into a style."""
     b, c4, h, w = x.shape
     c = c4 // 4
-    ll = x[:, :c] * 0.5
-    lh, hl, hh = (x[:, c:].reshape(b, c, 3, h, w) * 0.5).unbind(2)
+    x = x.permute(0, 2, 3, 1)  # channels last, as the network's maps lie in memory: what follows copies little
+    ll, high = x[..., :c], x[..., c:].reshape(b, h, w, c, 3)
+    lh, hl, hh = high.unbind(-1)
     top, bottom = ll + lh, ll - lh
     diff, cross = hl + hh, hl - hh
-    out = torch.stack([top + diff, top - diff, bottom + cross, bottom - cross], dim=2)  # [B, C, 4, h, w]
-    return F.pixel_shuffle(out.reshape(b, c4, h, w), 2)
+    even = torch.stack([top + diff, top - diff], dim=3)  # [B, h, w, 2, C]: the even rows, pixel by pixel
+    odd = torch.stack([bottom + cross, bottom - cross], dim=3)
+    return torch.stack([even, odd], dim=2).reshape(b, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
 
 
 class Modulation(nn.Module):
@@ -41,8 +48,8 @@ class Modulation(nn.Module):
         self.weight = nn.Parameter(torch.zeros(channels, LATENT))
         self.bias = nn.Parameter(torch.ones(channels))
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        style = F.linear(w, self.weight, self.bias)
+    def forward(self, x: Tensor, w: Tensor, scale: float = 1.0) -> Tensor:
+        style = scale * F.linear(w, self.weight, self.bias)
         return x * style[:, :, None, None].to(x.dtype)
 
 
@@ -61,7 +68,7 @@ class StyledConv(nn.Module):
         x = self.modulation(x, w)
         x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
         x = F.conv2d(x, self.pointwise, self.bias)
-        return F.leaky_relu(x + noise.to(x.dtype), 0.2)
+        return F.leaky_relu_(x.add_(noise), 0.2)
 
 
 class Stem(nn.Module):
@@ -78,7 +85,7 @@ class Stem(nn.Module):
     def forward(self, w: Tensor, noise: Tensor) -> Tensor:
         x = self.modulation(self.constant.expand(len(w), -1, -1, -1), w)
         x = F.conv2d(x, self.weight, self.bias, padding=1)
-        return F.leaky_relu(x + noise.to(x.dtype), 0.2)
+        return F.leaky_relu_(x.add_(noise), 0.2)
 
 
 class Block(nn.Module):
@@ -92,7 +99,7 @@ class Block(nn.Module):
         self.conv2 = StyledConv(c_out, c_out, size)
 
     def forward(self, x: Tensor, w1: Tensor, w2: Tensor, noise1: Tensor, noise2: Tensor) -> Tensor:
-        x = inverse_haar(self.up(x, w1))
+        x = _spread(self.up(x, w1, scale=0.5))
         return self.conv2(self.conv1(x, w1, noise1), w2, noise2)
 
 

@@ -19,13 +19,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from restyle_lib import data
+from restyle_lib import data, precision
 from restyle_lib.evaluation import sets
 from restyle_lib.evaluation.metrics import psnr
 from restyle_lib.faces.identity import Identity, similarity
 from restyle_lib.generators import embedded
+from restyle_lib.precision import autocast
 
 POOL_SEED = 1_000_000
+CPU = torch.device("cpu")
 
 
 # What the file of each size holds, by the beginning of the names. At 64 px that is the whole trunk but the dense 4x4
@@ -99,7 +101,7 @@ def fit(
     for i in progress:
         pick = torch.randint(len(renders), (batch,))
         target = data.to_float(targets[pick])
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(CPU):
             image = G.synthesize(renders.codes[pick])
         losses = distance(image.float(), target, identity, embeddings[pick], identity_weight)
         optimizer.zero_grad()
@@ -118,7 +120,7 @@ def fit(
     recipe = {
         "source": "MobileStyleGAN of random-face==2021.7.21.1, cut and fine-tuned by restyle_lib.training.distill",
         "rounds": (json.loads(recipe_path.read_text())["rounds"] if again else []) + [this_round],
-        "machine": f"{torch.get_num_threads()} CPU threads, bf16 autocast",
+        "machine": f"{torch.get_num_threads()} CPU threads, {precision.name(CPU)}",
         "heldout": {"n": 200, "psi": 0.7, "seed": sets.HELDOUT_SEED} | validate(G, heldout, size, identity),
     }
     tensors = {name: p.detach().half().contiguous() for name, p in student.items()}
@@ -129,8 +131,8 @@ def fit(
 
 @torch.no_grad()
 def _embed(identity: Identity, images: Tensor) -> Tensor:
-    """Unit identity embeddings [n, 128] of uint8 images, in bf16 precision."""
-    with torch.autocast("cpu", torch.bfloat16):
+    """Unit identity embeddings [n, 128] of uint8 images."""
+    with autocast(CPU):
         return torch.cat([identity(data.to_float(x)) for x in images.split(50)]).float()
 
 
@@ -149,7 +151,7 @@ def distance(
 ) -> dict[str, Tensor]:
     """L1 + L2 + identity between images [B, 3, s, s]; `embedding` is the target's own, at the same size."""
     losses = {"l1": F.l1_loss(image, target), "l2": F.mse_loss(image, target)}
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast(CPU):
         embedded_image = identity(image)
     losses["id"] = 1 - torch.linalg.vecdot(embedded_image.float(), embedding).mean()
     losses["total"] = losses["l1"] + losses["l2"] + identity_weight * losses["id"]

@@ -21,6 +21,7 @@ from restyle_lib.encoders.simplified import SimplifiedEncoder
 from restyle_lib.faces.identity import Identity
 from restyle_lib.inversion.refine import refine
 from restyle_lib.perceptual import st_lpips
+from restyle_lib.precision import autocast, has_fast_bf16
 from restyle_lib.training import state
 from restyle_lib.training.samples import Pool, generator_for
 from restyle_lib.training.settings import Settings
@@ -136,7 +137,8 @@ def train(
     Raises FloatingPointError when a loss is not finite: the last checkpoint is kept, and the message says where it is.
     """
     torch.manual_seed(settings.seed)
-    accelerator = Accelerator(mixed_precision="bf16", cpu=pool.device.type == "cpu")
+    precision = "bf16" if has_fast_bf16(pool.device) else "no"
+    accelerator = Accelerator(mixed_precision=precision, cpu=pool.device.type == "cpu")
     schedule = Schedule(settings)
     encoder = SimplifiedEncoder(settings.in_channels, pool.cut.slots_read, pool.cut.n_styles)
     ema = copy.deepcopy(encoder).requires_grad_(False).eval().to(accelerator.device)
@@ -221,7 +223,7 @@ def validate_on(pool: Pool, renders: data.Renders, out: Path, steps: int = 10) -
         trail = []
         start = pool.cut.w_avg.expand(len(x), pool.cut.n_styles, -1)
         y0 = pool.average_image.expand_as(x)
-        with torch.autocast(pool.device.type, torch.bfloat16):
+        with autocast(pool.device):
             refine(encoder, pool.cut, x, start, y0, steps_, lambda t, w, y: trail.append(y.clamp(-1, 1)))
             goal = identity(x).float()
             ids = [torch.linalg.vecdot(identity(y).float(), goal).mean().item() for y in trail]

@@ -5,6 +5,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from restyle_lib import data
+from restyle_lib.precision import autocast
 from restyle_lib.training.distill import POOL_SEED
 from restyle_lib.training.settings import Settings
 
@@ -50,7 +51,7 @@ class Pool:
     @torch.no_grad()
     def _render(self, codes: Tensor, what: str) -> Tensor:
         images = []
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             for part in tqdm(codes.split(16), desc=what, unit_scale=16, unit="image", leave=False):
                 images.append(data.to_uint8(self.cut.synthesize(part.to(self.device))).cpu())
         return torch.cat(images)
@@ -73,7 +74,7 @@ class Pool:
         i = torch.randint(self.n_full, (n // 2,), generator=rng)
         seed = int(torch.randint(2**62, (1,), generator=rng))
         codes = data.training_codes(self.cut, n - n // 2, seed)
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
+        with torch.no_grad(), autocast(self.device):
             fresh = self.cut.synthesize(codes).float().clamp(-1, 1)
         x = torch.cat([data.to_float(self.images[i].to(self.device)), fresh])
         return x, torch.cat([self.codes[i].to(self.device), codes])
