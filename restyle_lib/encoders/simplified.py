@@ -64,6 +64,13 @@ class SimplifiedEncoder(nn.Module):
         self.body = nn.Sequential(*layers, nn.GroupNorm(GROUPS, WIDTHS[-1]), nn.SiLU())
         self.heads = StyleHeads(WIDTHS[-1], heads)
 
+    def begin_as(self, other: "SimplifiedEncoder") -> None:
+        """Takes another encoder's weights; channels that it does not see (the reconstruction) get zero weights."""
+        state = other.state_dict()
+        new = self.in_channels - other.in_channels
+        state["body.0.weight"] = F.pad(state["body.0.weight"], (0, 0, 0, 0, 0, new))
+        self.load_state_dict(state)
+
     def forward(self, images: Tensor) -> Tensor:
         residual = self.heads(self.body(images.contiguous(memory_format=torch.channels_last)))
         finer = residual[:, -1:].expand(-1, self.n_styles - residual.shape[1], -1)

@@ -67,6 +67,7 @@ class Critics(NamedTuple):
 
 def batch_losses(settings: Settings, pool: Pool, critics: Critics, x: Tensor, x_codes: Tensor) -> Callable:
     """The loss of one batch as a function of (w_t, y_t); features of the target are computed once, for all steps."""
+    known = ~x_codes.isnan().any(dim=(1, 2))
     with torch.no_grad():
         x_features, x_embedding = critics.distance.features(x), critics.identity(x)
     weights = {
@@ -81,7 +82,7 @@ def batch_losses(settings: Settings, pool: Pool, critics: Critics, x: Tensor, x_
             "l2": losses.l2(y, x),
             "lpips": losses.perceptual(critics.distance, y, x_features),
             "id": losses.identity(critics.identity, y, x_embedding),
-            "latent": losses.latent(codes, x_codes, pool.codes_scale, pool.cut.slots_read),
+            "latent": losses.latent(codes[known], x_codes[known], pool.codes_scale, pool.cut.slots_read),
         }
         return terms | {"total": sum(weights[name] * term for name, term in terms.items())}
 
@@ -141,6 +142,8 @@ def train(
     accelerator = Accelerator(mixed_precision=precision, cpu=pool.device.type == "cpu")
     schedule = Schedule(settings)
     encoder = SimplifiedEncoder(settings.in_channels, pool.cut.slots_read, pool.cut.n_styles)
+    if pool.start:
+        encoder.begin_as(pool.start)
     ema = copy.deepcopy(encoder).requires_grad_(False).eval().to(accelerator.device)
     encoder.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=settings.warmup_lr, betas=(0.9, 0.99))

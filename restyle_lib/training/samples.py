@@ -1,10 +1,12 @@
 """Training images with known codes. Everything drawn depends on (seed, iteration) alone, so a resumed run is exact."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from restyle_lib import data
+from restyle_lib.inversion.inverter import load_inverter
 from restyle_lib.precision import autocast
 from restyle_lib.training.distill import POOL_SEED
 from restyle_lib.training.settings import Settings
@@ -19,7 +21,8 @@ class Pool:
     """Images and codes that training draws from, kept on the CPU; what it draws is on the device of the generator.
 
     x: renders of the full generator and samples of the cut one; y: for each of them the cut generator's image of a
-    nearby code, which is what a late refinement step sees beside x.
+    nearby code, which is what a late refinement step sees beside x. Where training starts from a one-pass encoder,
+    that code is the one which it reaches.
     """
 
     def __init__(self, full, cut, settings: Settings):
@@ -35,8 +38,11 @@ class Pool:
         images.append(self._render(sampled, "sampling the cut generator"))
         self.images = torch.cat(images)
         self.codes_scale = (self.codes - cut.w_avg.cpu()).std().item()
-        self.near_codes = self._near(settings.seed + 2)
-        self.near_images = self._render(self.near_codes, "sampling near pairs")
+        self.start = load_inverter(f"faces/{settings.init}").encoder.to(self.device) if settings.init else None
+        self.disturbs = settings.disturb
+        if settings.warmup_passes:
+            self.near_codes = self._reached() if self.start else self._near(settings.seed + 2)
+            self.near_images = self._render(self.near_codes, "sampling near pairs")
 
     def _near(self, seed: int) -> Tensor:
         """Each code moved towards a random other one, in each slot by its own share: most moves are small."""
@@ -49,6 +55,15 @@ class Pool:
         return torch.lerp(self.codes, other, share)
 
     @torch.no_grad()
+    def _reached(self) -> Tensor:
+        """What the one-pass encoder that training starts from makes of each image."""
+        codes = []
+        with autocast(self.device):
+            for part in tqdm(self.images.split(16), desc="one pass", unit_scale=16, unit="image", leave=False):
+                codes.append((self.cut.w_avg + self.start(data.to_float(part.to(self.device)))).cpu())
+        return torch.cat(codes)
+
+    @torch.no_grad()
     def _render(self, codes: Tensor, what: str) -> Tensor:
         images = []
         with autocast(self.device):
@@ -57,24 +72,61 @@ class Pool:
         return torch.cat(images)
 
     def pairs(self, rng: torch.Generator, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """n pairs (x, code of x, y, code of y): y is w_avg's image, far, or near, a third each, decided per pair."""
+        """n pairs (x, goal, y, code of y): y is w_avg's image, far, or near, a third each, decided per pair.
+
+        The goal is the code of x. Only from w_avg, where an encoder starts as one that makes this step well, it is
+        what that one reaches: its image losses know better than the codes what a first step should get right.
+        """
         i = torch.randint(len(self.codes), (n,), generator=rng)
         j = torch.randint(len(self.codes), (n,), generator=rng)
         kind = torch.randint(3, (n,), generator=rng)
-        near, start = kind == 1, kind == 2
+        start = kind == 2
         # far partners come from the near set too: y is always the cut generator's work, as it is in the loop
-        partner = torch.where(near, i, j)
+        partner = torch.where(kind == 0, j, i)
         x, y = (data.to_float(images.to(self.device)) for images in (self.images[i], self.near_images[partner]))
         x_codes, y_codes = self.codes[i].to(self.device), self.near_codes[partner].to(self.device)
+        if self.start:
+            x_codes[start] = y_codes[start]  # start pairs are near ones: see `partner`
         y[start], y_codes[start] = self.average_image, self.cut.w_avg
         return x, x_codes, y, y_codes
 
     def batch(self, rng: torch.Generator, n: int) -> tuple[Tensor, Tensor]:
-        """n images and codes for the true loop: half renders of the full generator, half fresh samples of the cut."""
+        """n images and codes for the true loop: half renders of the full generator, half fresh samples of the cut.
+
+        Of disturbed images no code is known: it is NaN.
+        """
         i = torch.randint(self.n_full, (n // 2,), generator=rng)
         seed = int(torch.randint(2**62, (1,), generator=rng))
         codes = data.training_codes(self.cut, n - n // 2, seed)
         with torch.no_grad(), autocast(self.device):
             fresh = self.cut.synthesize(codes).float().clamp(-1, 1)
         x = torch.cat([data.to_float(self.images[i].to(self.device)), fresh])
-        return x, torch.cat([self.codes[i].to(self.device), codes])
+        codes = torch.cat([self.codes[i].to(self.device), codes])
+        if self.disturbs:
+            x[1::2], codes[1::2] = disturb(x[1::2], x.roll(1, dims=0)[1::2], rng), torch.nan
+        return x, codes
+
+
+def disturb(x: Tensor, other: Tensor, rng: torch.Generator) -> Tensor:
+    """Images [n, 3, s, s] in [-1, 1] that no code makes: moved, mirrored, recoloured, and in part another image.
+
+    Photographs differ from renders in such ways, and refinement must learn to come as near as it can.
+    """
+    n, _, size, _ = x.shape
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return (low + (high - low) * torch.rand(n, *shape, generator=rng)).to(x.device)
+
+    angle, zoom, mirror = uniform(-0.08, 0.08), uniform(0.92, 1.05), uniform(-1, 1).sign()
+    shift_x, shift_y = uniform(-0.06, 0.06), uniform(-0.06, 0.06)
+    cos, sin = zoom * angle.cos(), zoom * angle.sin()
+    affine = torch.stack([cos * mirror, -sin, shift_x, sin * mirror, cos, shift_y], dim=1).view(n, 2, 3)
+    x = F.grid_sample(x, F.affine_grid(affine, list(x.shape), align_corners=False), padding_mode="reflection",
+                      align_corners=False)  # fmt: skip
+    # an ellipse of the other image in every second one, anywhere: hats, hands, glasses, backgrounds
+    grid = torch.linspace(-1, 1, size, device=x.device)
+    across, down = (grid - uniform(-1, 1, 1)) / uniform(0.1, 0.7, 1), (grid - uniform(-1, 1, 1)) / uniform(0.1, 0.7, 1)
+    inside = (across[:, None].square() + down[:, :, None].square() < 1) & (uniform(0, 1, 1, 1) < 0.5)
+    x = torch.where(inside[:, None], other, x)
+    brightness = ((x + 1) / 2).clamp(1e-4, 1) ** uniform(-0.4, 0.4, 1, 1, 1).exp()  # gamma, then contrast and tint
+    return ((brightness * 2 - 1) * uniform(0.75, 1.25, 3, 1, 1) + uniform(-0.15, 0.15, 3, 1, 1)).clamp(-1, 1)

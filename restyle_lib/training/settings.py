@@ -9,18 +9,20 @@ class Settings:
 
     generator: str = "faces-64"
     """The cut generator in the loop: 64 px costs 16 ms forward and backward on two cores, 128 px eight times that."""
+    init: str = ""
+    """The one-pass inverter whose weights training starts from; none: random weights."""
     in_channels: int = 6
     """6: the image beside the current reconstruction (ReStyle). 3: the image alone (one pass)."""
     steps: int = 5
     """N, refinement steps per batch, as in the paper; 1 for a one-pass encoder."""
     long_every: int = 4
     """Every 4th batch runs 2N steps: with N alone the loop diverges soon after the steps it was trained on."""
-    batch: int = 8
-    """The paper's."""
-    warmup_passes: int = 64_000
+    batch: int = 4
+    """Half the paper's: each image gives N gradients, and few hours are better spent on more, smaller batches."""
+    warmup_passes: int = 12_000
     """Encoder passes of the warm start: pairs of images with known codes, no generator call."""
-    loop_passes: int = 28_000
-    """Encoder passes of the true loop."""
+    loop_passes: int = 24_000
+    """Encoder passes of the true loop, the same for every method: this is what training costs."""
     warmup_batch: int = 32
     warmup_lr: float = 1e-3
     loop_lr: float = 4e-4
@@ -31,22 +33,37 @@ class Settings:
     """The paper's weights for faces (section 5 and its code)."""
     lambda_latent: float = 0.1
     """Small beside the image losses; keeps the codes near those that the generator knows."""
-    renders: int = 2500
+    renders: int = 3000
     """Renders of the full generator in the pool; the other half of each batch are fresh cut-generator samples."""
-    cut_samples: int = 7500
+    cut_samples: int = 4000
     """Cut-generator samples in the pool of the warm start."""
+    disturb: bool = True
+    """Every second image of a batch is made unlike any render (see samples.disturb), since photographs are."""
     ema: float = 0.99
     """Decay per batch of the average of the weights, which is what is shipped and validated; short, since the
     learning rate falls to zero anyway."""
     validation: int = 50
     """Held-out renders for validation."""
     validate_every: int = 300
-    checkpoint_every: int = 100
+    checkpoint_every: int = 50
     """Batches: about a minute on two cores, so that at most that much is lost."""
     seed: int = 0
 
 
 SETTINGS = {
-    "restyle-psp": Settings(),
-    "psp": Settings(in_channels=3, steps=1, long_every=0),
+    # Where the others begin, as the paper's encoders all begin at one face-recognition network: a one-pass encoder.
+    "start": Settings(
+        in_channels=3,
+        steps=1,
+        long_every=0,
+        batch=8,
+        warmup_passes=64_000,
+        loop_passes=28_000,
+        renders=2500,
+        cut_samples=7500,
+        disturb=False,
+        checkpoint_every=100,
+    ),
+    "psp": Settings(init="start", in_channels=3, steps=1, long_every=0, batch=8, warmup_passes=0, cut_samples=0),
+    "restyle-psp": Settings(init="start"),
 }
