@@ -117,11 +117,11 @@ def architecture(encoder: nn.Module, G: nn.Module) -> plt.Figure:
 
 def training_curves(log: pd.DataFrame, steps: int) -> plt.Figure:
     """The log of `restyle_lib.training`: latent error of the warm start; L2 of the first and last step of the loop."""
+    log = log.reindex(columns=["iteration", "latent", "l2_1", f"l2_{steps}"])  # a short run lacks some
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-    loop = log["l2_1"].notna()
-    sns.lineplot(log[~loop & log["latent"].notna()], x="iteration", y="latent", marker="o", ax=left)
+    sns.lineplot(log, x="iteration", y="latent", marker="o", ax=left)
     left.set(title="warm start", ylabel="latent error")
     for step in sorted({1, steps}):
-        sns.lineplot(log[loop], x="iteration", y=f"l2_{step}", marker="o", ax=right, label=f"step {step}")
+        sns.lineplot(log, x="iteration", y=f"l2_{step}", marker="o", ax=right, label=f"step {step}")
     right.set(title="true loop", ylabel="L2 in [-1, 1]")
     return figure

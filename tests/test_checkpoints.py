@@ -1,6 +1,7 @@
 """Official checkpoints open with one call and give the official result; hostile and broken files are refused."""
 
 import io
+import itertools
 import os
 import pickle
 import resource
@@ -14,6 +15,8 @@ from official import ada_tensors, inputs, inverter_checkpoint, reference, state_
 
 import restyle_lib as rl
 from restyle_lib.generators.checkpoints import CheckpointError, save_generator
+from restyle_lib.inversion.inverter import Viewed
+from restyle_lib.inversion.refine import refine
 
 
 @pytest.mark.parametrize("name", ["psp_ffhq_16", "psp_church_64", "e4e_ffhq_64"])
@@ -22,12 +25,22 @@ def test_official_inverters_give_the_official_latents_and_images(name, tmp_path)
     torch.save(checkpoint, tmp_path / "official.pt")
     del checkpoint
     inverter = rl.load_inverter(tmp_path / "official.pt")
-    tolerance = (1e-4 if name == "psp_church_64" else 1e-3) * expected["latents"].std()
-    result = inverter.invert(inputs(meta["batch"], meta["seed"]), steps=5)
-    assert (result.latents[:, 1:] - expected["latents"]).abs().max() < tolerance
+    x, share = inputs(meta["batch"], meta["seed"]), 1e-4 if name == "psp_church_64" else 1e-3
+    result = inverter.invert(x, steps=5)
+    assert (result.latents[:, 1:] - expected["latents"]).abs().max() < share * expected["latents"].std()
     for step in range(5):
+        # each step of a random model multiplies what rounding did before it by about ten, so images are compared in
+        # units of their own deviation, which is 17 at the last step of e4e_ffhq_64
         images = result.final(inverter.G, step + 1)[..., :: meta["stride"], :: meta["stride"]]
+        tolerance = share * max(expected["latents"].std(), expected["images"][:, step].std())
         assert (images - expected["images"][:, step]).abs().max() < tolerance
+
+    # and one step at a time from the official codes, where nothing accumulates
+    G = Viewed(inverter.G, inverter.input_size)
+    for before, after in itertools.pairwise(expected["latents"].unbind(1)):
+        with torch.no_grad():
+            codes, _ = refine(inverter.encoder, G, x, before, G.synthesize(before), steps=1)
+        assert (codes - after).abs().max() < 1e-4 * expected["latents"].std()
 
 
 @pytest.mark.parametrize("size", [16, 64])

@@ -14,11 +14,12 @@ from safetensors.torch import load_file
 
 import restyle_lib as rl
 from restyle_lib import data
+from restyle_lib.encoders.simplified import SimplifiedEncoder
 from restyle_lib.inversion.inverter import load_inverter
 from restyle_lib.train import change
 from restyle_lib.training import loop, state
 from restyle_lib.training.distill import trainable
-from restyle_lib.training.samples import Pool
+from restyle_lib.training.samples import Pool, disturb
 from restyle_lib.training.settings import SETTINGS, Settings
 
 TINY = {
@@ -145,24 +146,48 @@ def test_examples_depend_on_seed_and_iteration_alone(pool):
 
 
 def test_pairs_are_what_they_claim(pool):
-    x, x_codes, y, y_codes = pool.pairs(torch.Generator().manual_seed(0), 30)
+    x, goal, y, y_codes = pool.pairs(torch.Generator().manual_seed(0), 30)
     start = (y_codes == pool.cut.w_avg).all(dim=(1, 2))
     assert 0 < start.sum() < 30
     with torch.no_grad():
         assert (pool.cut.synthesize(y_codes).clamp(-1, 1) - y).abs().mean() < 0.03  # bf16 and 8 bits
-    for codes in (x_codes, y_codes):  # the slots that 64 px do not show follow the last one that they do
+        reached = pool.cut.w_avg + pool.start(x)
+    assert torch.allclose(goal[start], reached[start], atol=0.02)  # the first step is the one-pass encoder's
+    assert not torch.allclose(goal[~start], reached[~start], atol=0.2)
+    for codes in (goal, y_codes):  # the slots that 64 px do not show follow the last one that they do
         assert torch.equal(codes[:, 7:8].expand(-1, 9, -1), codes[:, 7:])
     assert x.shape == y.shape == (30, 3, 64, 64)
 
 
+def test_every_second_image_of_the_loop_is_unlike_any_render(pool):
+    x, codes = pool.batch(torch.Generator().manual_seed(0), 8)
+    assert codes[1::2].isnan().all() and codes[::2].isfinite().all()
+    with torch.no_grad():
+        error = (pool.cut.synthesize(codes[::2]).clamp(-1, 1) - x[::2]).square().mean((1, 2, 3))
+    assert error.max() < 0.05 and x.abs().max() <= 1
+    disturbed = disturb(x, x.roll(1, 0), torch.Generator().manual_seed(1))
+    assert disturbed.shape == x.shape and disturbed.abs().max() <= 1
+    assert ((disturbed - x).square().mean((1, 2, 3)) > 0.005).all()
+
+
+def test_an_encoder_begins_as_the_one_pass_encoder(pool):
+    encoder = SimplifiedEncoder(6)
+    encoder.begin_as(pool.start)
+    x, y = torch.rand(2, 2, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        assert torch.allclose(encoder(torch.cat([x, y], dim=1)), pool.start(x), atol=1e-4)
+
+
 def test_both_methods_have_the_same_budget():
-    budgets = []
-    for settings in SETTINGS.values():
+    """The same start and the same number of encoder passes in the loop, of which ReStyle spends N on an image."""
+    psp, restyle = SETTINGS["psp"], SETTINGS["restyle-psp"]
+    assert psp.init == restyle.init == "start"
+    passes = []
+    for settings in (psp, restyle):
         schedule = loop.Schedule(settings)
         steps = sum(schedule.steps(i) for i in range(schedule.total - schedule.warmup))
-        budgets.append((schedule.warmup * settings.warmup_batch, steps * settings.batch))
-    assert max(b[0] for b in budgets) == min(b[0] for b in budgets)
-    assert max(b[1] for b in budgets) - min(b[1] for b in budgets) < 100
+        passes.append(steps * settings.batch)
+    assert abs(passes[0] - passes[1]) < 100
 
 
 def test_learning_rate_rises_and_falls_in_each_phase():
