@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +12,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
-
-from restyle_lib.precision import autocast
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 WEIGHTS = REPOSITORY / "data" / "weights"
@@ -92,21 +89,19 @@ def training_codes(G, n: int, seed: int) -> Tensor:
     return torch.where(from_first[..., None], first[:, None], second[:, None])
 
 
-def renders(
-    G, name: str, n: int, seed: int, codes: Callable = training_codes, exact: bool = False, shard: int = 20
-) -> Renders:
+def renders(G, name: str, n: int, seed: int, codes: Callable = training_codes, shard: int = 20) -> Renders:
     """n renders of the full generator `G` at 256 px, from the cache where they are there, else made and kept.
 
     Files hold `shard` renders, which is all that a kill can lose; file i depends only on (seed, i), so a longer set
-    begins with the shorter one. exact keeps to fp32, for evaluation; bf16 is 52 dB from it and takes half the
-    time, on machines that have it.
+    begins with the shorter one. In fp32 on every machine: even CPUs that compute in bf16 take twice as long in it for
+    the generator's depthwise convolutions at 1024 px.
     """
     folder = cache_dir() / "renders" / f"{name}-seed{seed}-by{shard}"
     paths = [folder / f"{i:05d}.safetensors" for i in range(-(-n // shard))]
     if missing := [i for i, path in enumerate(paths) if not path.exists()]:
         with tqdm(total=len(missing) * shard, desc=f"rendering {name}", unit="image") as progress:
             for i in missing:
-                _render_shard(G, codes(G, shard, seed + i), paths[i], exact, progress)
+                _render_shard(G, codes(G, shard, seed + i), paths[i], progress)
     parts = {"images": [], "codes": []}
     for path in paths:
         with safe_open(path, "pt") as file:
@@ -116,11 +111,10 @@ def renders(
 
 
 @torch.no_grad()
-def _render_shard(G, codes: Tensor, path: Path, exact: bool, progress: tqdm) -> None:
+def _render_shard(G, codes: Tensor, path: Path, progress: tqdm) -> None:
     images = []
     for code in codes.split(1):  # one at a time: larger batches fall out of the cache and are slower on a CPU
-        with nullcontext() if exact else autocast(code.device):
-            images.append(to_uint8(downsample(G.synthesize(code).float(), 256)))
+        images.append(to_uint8(downsample(G.synthesize(code), 256)))
         progress.update()
     tensors = {"images": torch.cat(images).cpu().contiguous(), "codes": codes.cpu().contiguous()}
     save_atomically(lambda temporary: save_file(tensors, temporary), path)

@@ -21,8 +21,8 @@ class Settings:
     """Half the paper's: each image gives N gradients, and few hours are better spent on more, smaller batches."""
     warmup_passes: int = 12_000
     """Encoder passes of the warm start: pairs of images with known codes, no generator call."""
-    loop_passes: int = 24_000
-    """Encoder passes of the true loop, the same for every method: this is what training costs."""
+    loop_passes: int = 40_000
+    """Encoder passes of the true loop: with the warm start, the same sum for every method from `start` on."""
     warmup_batch: int = 32
     warmup_lr: float = 1e-3
     loop_lr: float = 4e-4
@@ -64,6 +64,8 @@ SETTINGS = {
         disturb=False,
         checkpoint_every=100,
     ),
-    "psp": Settings(init="start", in_channels=3, steps=1, long_every=0, batch=8, warmup_passes=0, cut_samples=0),
+    "psp": Settings(
+        init="start", in_channels=3, steps=1, long_every=0, batch=8, warmup_passes=0, loop_passes=52_000, cut_samples=0
+    ),
     "restyle-psp": Settings(init="start"),
 }
