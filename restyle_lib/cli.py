@@ -11,8 +11,8 @@ from tqdm import tqdm
 from restyle_lib import assets, figures, reproduce, train
 from restyle_lib.data import save_atomically
 from restyle_lib.domains import Domain
-from restyle_lib.generators.checkpoints import save_generator, to_generator
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
+from restyle_lib.inversion.inverter import convert as convert_checkpoint
 from restyle_lib.inversion.inverter import load_inverter
 from restyle_lib.inversion.result import Inversion
 
@@ -89,9 +89,12 @@ def _write(out: Path, name: str, crop: Image.Image, result: Inversion, G) -> Non
 
 
 def convert(checkpoint: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path]) -> None:
-    """Converts the StyleGAN2 in a checkpoint (rosinality .pt, NVIDIA .pkl, an inverter's decoder) to safetensors."""
-    save_generator(out, to_generator(checkpoint))
-    print(f"wrote {out}")
+    """Converts a checkpoint to safetensors that carry its settings: smaller, quicker to open, and safe to pass on.
+
+    checkpoint: an official pSp, e4e or ReStyle .pt, a StyleGAN2 of rosinality's converter, or NVIDIA's .pkl
+    out:        the file to write; `--model` and rl.load_inverter or rl.load_generator open it
+    """
+    print(f"wrote {out}: the {convert_checkpoint(checkpoint, out)} of {checkpoint.name}")
 
 
 def check_assets() -> int:

@@ -53,13 +53,11 @@ DOMAINS = {
 
 
 def of_dataset(dataset_type: str) -> Domain:
-    """The domain of an official checkpoint's `dataset_type`, such as "ffhq_encode" or "afhq_wild_encode".
+    """The domain of an official checkpoint's `dataset_type`, such as "ffhq_encode" or "afhq_wild_encode", or its name.
 
     An unknown type is taken for a user's own domain: square 256 px inputs, no alignment.
     """
-    known = {"ffhq": "faces", "celeba": "faces", "cars": "cars", "church": "church", "horse": "horse"}
-    known |= {"wild": "wild", "toonify": "toonify"}
-    for part, name in known.items():
+    for part, name in {"ffhq": "faces", "celeba": "faces", **{name: name for name in DOMAINS}}.items():
         if part in dataset_type:
             return DOMAINS[name]
     return Domain(dataset_type or "own", output_size=0)

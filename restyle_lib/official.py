@@ -26,7 +26,7 @@ def random_checkpoint(domain: str = "faces", size: int | None = None, mapping: i
     size = size or DOMAINS[domain].output_size
     n_styles = 2 * int(math.log2(size)) - 2
     state = {f"encoder.{k}": v for k, v in _encoder(DOMAINS[domain].backbone, n_styles, rng).items()}
-    state |= {f"decoder.{k}": v for k, v in _generator(size, mapping, rng).items()}
+    state |= {f"decoder.{k}": v for k, v in generator_state(size, mapping, rng).items()}
     opts = {"dataset_type": DATASETS[domain], "output_size": size, "input_nc": 6, "n_iters_per_batch": 5}
     opts |= {"encoder_type": "BackboneEncoder" if DOMAINS[domain].backbone == "ir_se50" else "ResNetBackboneEncoder"}
     return {"state_dict": state, "opts": opts, "latent_avg": torch.zeros(n_styles, 512)}
@@ -52,9 +52,9 @@ def _encoder(backbone: str, n_styles: int, rng: torch.Generator) -> dict[str, Te
     return state
 
 
-def _generator(size: int, mapping: int, rng: torch.Generator) -> dict[str, Tensor]:
-    """A `g_ema` of rosinality's converter, initialised as StyleGAN2 is, channel multiplier 2."""
-    channels = {s: min(512, 32768 // s) for s in (2**i for i in range(2, int(math.log2(size)) + 1))}
+def generator_state(size: int, mapping: int, rng: torch.Generator, multiplier: int = 2) -> dict[str, Tensor]:
+    """A `g_ema` of rosinality's converter, initialised as StyleGAN2 is; multiplier: of the channels from 64 px on."""
+    channels = {s: min(512, multiplier * 16384 // s) for s in (2**i for i in range(2, int(math.log2(size)) + 1))}
     state = {"input.input": _normal(rng, 1, 512, 4, 4)}
     for i in range(1, mapping + 1):
         state |= {f"style.{i}.weight": _normal(rng, 512, 512, scale=100), f"style.{i}.bias": torch.zeros(512)}

@@ -9,14 +9,20 @@ import struct
 import time
 import zipfile
 
+import per_sample
 import pytest
+import safetensors.torch
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from official import ada_tensors, inputs, inverter_checkpoint, reference, state_dict, write_ada_pickle
 
 import restyle_lib as rl
-from restyle_lib.generators.checkpoints import CheckpointError, save_generator
-from restyle_lib.inversion.inverter import Viewed
+from restyle_lib.generators.checkpoints import CheckpointError
+from restyle_lib.generators.stylegan2 import double
+from restyle_lib.inversion.inverter import Viewed, convert
 from restyle_lib.inversion.refine import refine
+from restyle_lib.official import generator_state, random_checkpoint
 
 
 @pytest.mark.parametrize("name", ["psp_ffhq_16", "psp_church_64", "e4e_ffhq_64"])
@@ -34,6 +40,13 @@ def test_official_inverters_give_the_official_latents_and_images(name, tmp_path)
         images = result.final(inverter.G, step + 1)[..., :: meta["stride"], :: meta["stride"]]
         tolerance = share * max(expected["latents"].std(), expected["images"][:, step].std())
         assert (images - expected["images"][:, step]).abs().max() < tolerance
+
+    # the converted file is the same inverter, to the bit
+    assert convert(tmp_path / "official.pt", tmp_path / "converted.safetensors") == "inverter"
+    again = rl.load_inverter(tmp_path / "converted.safetensors")
+    assert again.domain == inverter.domain and again.one_pass == inverter.one_pass
+    assert torch.equal(again.invert(x[:1], steps=2).latents, inverter.invert(x[:1], steps=2).latents)
+    del again
 
     # and one step at a time from the official codes, where nothing accumulates
     G = Viewed(inverter.G, inverter.input_size)
@@ -67,7 +80,7 @@ def test_nvidia_pickles_and_their_conversion(size, tmp_path):
     expected, meta = reference(f"ada_{size}")
     write_ada_pickle(tmp_path / "network.pkl", ada_tensors(meta))
     G = rl.load_generator(tmp_path / "network.pkl")
-    save_generator(tmp_path / "converted.safetensors", G)
+    assert convert(tmp_path / "network.pkl", tmp_path / "converted.safetensors") == "generator"
     for model in (G, rl.load_generator(tmp_path / "converted.safetensors")):
         close = lambda a, b: (a[..., :: meta["stride"], :: meta["stride"]] - b).abs().max() < 2e-4  # noqa: E731
         w = model.map(expected["z"])
@@ -106,6 +119,47 @@ def test_cars_are_cropped_to_their_proportions(tmp_path):
     with torch.no_grad():
         assert cropped.resolution == (12, 16)
         assert torch.allclose(cropped.synthesize(codes), G.synthesize(codes)[:, :, 2:14], atol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "multiplier", "mapping", "seed"), [(256, 2, 8, 1), (128, 1, 2, 2), (32, 2, 4, 3)])
+@torch.no_grad()
+def test_shared_kernels_give_what_a_kernel_per_image_gives(size, multiplier, mapping, seed, tmp_path):
+    state = generator_state(size, mapping, torch.Generator().manual_seed(seed), multiplier)
+    for name in [name for name in state if name.endswith((".noise.weight", "activate.bias"))]:
+        state[name] = state[name] + 0.3  # strengths and biases that start at zero must count too
+    G = rl.load_generator(_saved(tmp_path, {"g_ema": state, "latent_avg": torch.zeros(512)}))
+    assert G.resolution == (size, size) and len(G.mapping.weight) == mapping
+    codes = G.map(torch.randn(2, 512))[:, None] + 0.3 * torch.randn(2, G.n_styles, 512)
+    usual = per_sample.synthesize(G, codes)
+    assert (G.synthesize(codes) - usual).abs().max() < 1e-4 * usual.std()
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3), st.integers(0, 2**31))
+@settings(max_examples=20, deadline=None)
+def test_four_convolutions_are_one_transposed_convolution(height, width, batch, seed):
+    rng = torch.Generator().manual_seed(seed)
+    x, weight = torch.randn(batch, 5, height, width, generator=rng), torch.randn(7, 5, 3, 3, generator=rng)
+    expected = torch.nn.functional.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+    assert torch.allclose(double(x, weight), expected, atol=1e-4)
+
+
+def test_cars_at_full_size(tmp_path):
+    inverter = rl.load_inverter(_saved(tmp_path, random_checkpoint("cars", mapping=1)))
+    assert inverter.G.resolution == (384, 512) and inverter.input_size == (192, 256)
+    result = inverter.invert(torch.zeros(1, 3, 384, 512), steps=1)
+    assert result.images.shape == (1, 2, 3, 192, 256) and result.latents.shape == (1, 2, 16, 512)
+    assert result.latents.isfinite().all() and result.images.isfinite().all()
+
+
+@pytest.mark.parametrize("noise", ["none", "fixed", "random"])
+@torch.no_grad()
+def test_noise(noise, tmp_path):
+    state = rosinality_16()
+    G = rl.load_generator(_saved(tmp_path, {"g_ema": state, "latent_avg": torch.zeros(512)}))
+    codes = torch.randn(1, 6, 512)
+    once, twice = G.synthesize(codes, noise), G.synthesize(codes, noise)
+    assert torch.equal(once, twice) == (noise != "random")
+    assert (G.synthesize(codes, "none") - once).abs().max() > 0 or noise == "none"
 
 
 def _saved(folder, content):
@@ -168,6 +222,13 @@ def hostile(folder) -> dict[str, bytes]:
         "expanded.pt": claim.getvalue(),
         "header.safetensors": struct.pack("<Q", 10**9) + b'{"a": 1}',
         "damaged.safetensors": struct.pack("<Q", 40) + b'{"a": {"dtype": "F32", "shape": [1], "d' + b"x" * 60,
+        "bad-settings.safetensors": _safetensors({"format": "restyle-companion stylegan2 1", "geometry": "{oops"}),
+        "huge-settings.safetensors": _safetensors(
+            {
+                "format": "restyle-companion stylegan2 1",
+                "geometry": '{"channels": {"4": 100000000}, "layers": 8, "latent": 512, "crop": null, "clamp": null}',
+            }
+        ),
         "missing-keys.pt": _bytes({"g_ema": fewer}),
         "wrong-shapes.pt": _bytes({"g_ema": wrong}),
         "wrong-size.pt": _bytes(
@@ -175,6 +236,10 @@ def hostile(folder) -> dict[str, bytes]:
         ),
         "a-list.pt": _bytes([1, 2, 3]),
     }
+
+
+def _safetensors(metadata: dict[str, str]) -> bytes:
+    return safetensors.torch.save({"a": torch.zeros(1)}, metadata)
 
 
 def _bytes(content) -> bytes:
@@ -214,6 +279,8 @@ SAYS = {
     "expanded.pt": "larger than its data",
     "header.safetensors": "not a checkpoint|damaged",
     "damaged.safetensors": "damaged",
+    "bad-settings.safetensors": "fit no known network",
+    "huge-settings.safetensors": "fit no known network",
     "missing-keys.pt": "fit no known network",
     "wrong-shapes.pt": "fit no known network",
     "wrong-size.pt": "says 1024 px, but its generator makes 16 px",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 import restyle_lib as rl
 from restyle_lib.evaluation import sets
 from restyle_lib.images import open_photo
+from restyle_lib.official import random_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -100,6 +102,31 @@ def test_photographs_of_one_name_do_not_overwrite_each_other(photos, tmp_path):
     result = restyle("invert", photos / "good.png", other / "good.png", "--out", tmp_path / "out", "--steps", 1)
     assert result.returncode == 0
     assert (tmp_path / "out" / "good-2-1024.png").exists()
+
+
+def test_an_official_checkpoint_inverts_and_converts(photos, tmp_path):
+    official, ours = tmp_path / "restyle_psp_ffhq_encode.pt", tmp_path / "mine.safetensors"
+    torch.save(random_checkpoint("faces", size=16, mapping=1), official)
+    assert restyle("convert", official, ours).returncode == 0
+    latents = []
+    for model in (official, ours):
+        out = tmp_path / model.stem
+        result = restyle("invert", photos / "good.png", "--out", out, "--steps", 2, "--model", model)
+        assert result.returncode == 0, result.stderr
+        assert Image.open(out / "good-16.png").size == (16, 16) and (out / "good-steps.png").exists()
+        latents.append(load_file(out / "good.safetensors")["latents"])
+    assert latents[0].shape == (3, 6, 512) and torch.equal(*latents)
+
+
+def test_a_file_that_is_no_checkpoint_is_one_line(photos, tmp_path):
+    for command in (
+        ["convert", photos / "text.jpg", tmp_path / "out.safetensors"],
+        ["invert", photos / "good.png", "--out", tmp_path, "--model", photos / "text.jpg"],
+    ):
+        result = restyle(*command)
+        assert result.returncode == 1 and "not a checkpoint of any known format" in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_expected_failures_are_one_line(photos, tmp_path):

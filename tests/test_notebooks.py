@@ -13,7 +13,8 @@ NAMES = [path.name for path in notebooks()]
 
 
 def test_notebooks_are_there_in_order():
-    assert [name[:2] for name in NAMES] == [f"{i:02d}" for i in range(len(NAMES))] and len(NAMES) >= 4
+    numbers = [int(name[:2]) for name in NAMES]
+    assert numbers == sorted(set(numbers)) and {0, 1, 2, 3, 9} <= set(numbers)
 
 
 @pytest.mark.parametrize("name", NAMES)

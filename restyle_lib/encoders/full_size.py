@@ -105,6 +105,27 @@ def from_official(state: Mapping[str, Tensor], progressive: bool) -> FullSizeEnc
     if encoder.pyramid:
         for name in ("latlayer1", "latlayer2"):
             getattr(encoder, name).load_state_dict({key: state[f"{name}.{key}"] for key in ("weight", "bias")})
+    return _for_inference(encoder)
+
+
+def geometry(encoder: FullSizeEncoder) -> dict:
+    """What `from_geometry` needs beside the tensors to build the encoder again."""
+    kind = {"backbone": type(encoder.backbone).__name__, "in_channels": encoder.in_channels}
+    return kind | {"n_styles": encoder.n_styles, "pyramid": encoder.pyramid, "progressive": encoder.progressive}
+
+
+def from_geometry(backbone: str, in_channels: int, tensors: Mapping[str, Tensor], **kind) -> FullSizeEncoder:
+    """The encoder whose `geometry` and state dict, with batch normalisations folded, are given.
+
+    Raises KeyError or RuntimeError where they do not fit.
+    """
+    backbone = {"IRSE50": IRSE50, "ResNet34": ResNet34}[backbone]
+    encoder = _for_inference(FullSizeEncoder(backbone(in_channels), in_channels, **kind))
+    encoder.load_state_dict(tensors)
+    return encoder
+
+
+def _for_inference(encoder: FullSizeEncoder) -> FullSizeEncoder:
     encoder = encoder.eval().requires_grad_(False)
     fold_batch_norms(encoder)
     return encoder.to(memory_format=torch.channels_last)

@@ -19,21 +19,21 @@ BATCH = 20
 
 @torch.no_grad()
 def evaluate(inverters: dict[str, Inverter], images: Tensor, steps: int = 10) -> pd.DataFrame:
-    """Inverts images [n, 3, s, s] in [-1, 1] with each method: a row for each (method, image, step 0..steps).
+    """Inverts images [n, 3, h, w] in [-1, 1] with each method: a row for each (method, image, step 0..steps).
 
     Metrics compare y_t, clamped, with the input, both at the size of the encoder's input.
     """
-    metrics, rows = table_metrics(), []
+    rows = []
     for method, inverter in inverters.items():
-        size = inverter.G.resolution[0]
+        metrics = table_metrics(inverter.domain.faces)
         last = 1 if inverter.one_pass else steps
         for start in tqdm(range(0, len(images), BATCH), desc=f"evaluating {method}", unit="batch"):
-            x = downsample(images[start : start + BATCH], size)
+            x = inverter.prepare(images[start : start + BATCH])
             trail = inverter.invert(x, last).images.clamp(-1, 1)
             for step in range(last + 1):
                 values = {name: metric(trail[:, step], x).tolist() for name, metric in metrics.items()}
                 rows += [
-                    {"method": method, "image": start + i, "step": step, "size": size}
+                    {"method": method, "image": start + i, "step": step, "size": x.shape[2]}
                     | {name: v[i] for name, v in values.items()}
                     for i in range(len(x))
                 ]
@@ -53,8 +53,8 @@ def compare_full(inversions: dict[str, Tensor], images: Tensor, G, size: int = 2
 
 
 def seconds_per_image(inverter: Inverter, image: Tensor, steps: int, repeats: int = 5) -> list[float]:
-    """Median seconds from the start to the end of each step 1..steps at batch 1, of an image [1, 3, s, s]."""
-    x = downsample(image, inverter.G.resolution[0])
+    """Median seconds from the start to the end of each step 1..steps at batch 1, of an image [1, 3, h, w]."""
+    x = inverter.prepare(image)
     runs = []
     for _ in range(repeats + 1):
         marks = [time.perf_counter()]

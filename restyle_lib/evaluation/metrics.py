@@ -50,9 +50,9 @@ def st_lpips_distance(a: Tensor, b: Tensor) -> Tensor:
     return distance(a, distance.features(b))
 
 
-def table_metrics() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
-    """The metrics of the tables by printed name; LPIPS itself only where its backbone can be had."""
-    metrics = {"L2": l2, "ST-LPIPS": st_lpips_distance, "ID": identity, "MS-SSIM": ms_ssim}
+def table_metrics(faces: bool = True) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """The metrics of the tables by printed name; LPIPS itself only where its backbone can be had, ID only of faces."""
+    metrics = {"L2": l2, "ST-LPIPS": st_lpips_distance} | ({"ID": identity} if faces else {}) | {"MS-SSIM": ms_ssim}
     if network := lpips_alex():
         metrics["LPIPS (AlexNet)"] = lambda a, b: network(a, b).flatten()
     return metrics

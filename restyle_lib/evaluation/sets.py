@@ -1,5 +1,7 @@
 """The images that methods are compared on."""
 
+from pathlib import Path
+
 import matplotlib.cbook
 import skimage.data
 import torch
@@ -7,9 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from restyle_lib import data
+from restyle_lib.domains import Domain
 from restyle_lib.faces.align import align
 from restyle_lib.generators import load_generator
-from restyle_lib.images import open_photo, to_tensor
+from restyle_lib.images import PhotoError, open_photo, to_tensor
 
 HELDOUT_SEED = 20_000_000
 
@@ -33,3 +36,19 @@ def aligned_photographs(size: int = 256) -> tuple[list[str], Tensor]:
     """Names, and the FFHQ-aligned crops [2, 3, size, size] in [-1, 1]."""
     photos = photographs()
     return list(photos), torch.cat([to_tensor(align(photo, size)) for photo in photos.values()])
+
+
+def of_folder(folder: Path, domain: Domain, size: int = 256) -> tuple[list[str], Tensor, dict[str, str]]:
+    """Names and images [n, 3, size, w] of a folder's photographs, prepared as `domain` wants, and {skipped file: why}.
+
+    Raises PhotoError where none can be used.
+    """
+    images, skipped = {}, {}
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        try:
+            images[path.name] = to_tensor(domain.prepare(open_photo(path), size))
+        except PhotoError as error:
+            skipped[path.name] = str(error)
+    if not images:
+        raise PhotoError(f"{folder}: none of its {len(skipped)} files is a photograph that can be used")
+    return list(images), torch.cat(list(images.values())), skipped

@@ -22,6 +22,7 @@ from restyle_lib.domains import of_dataset
 from restyle_lib.generators import nvidia_pickle, stylegan2
 from restyle_lib.generators.stylegan2 import StyleGAN2
 
+FORMAT = "restyle-companion stylegan2 1"
 LARGEST_HEADER = 100 * 2**20
 NOTHING_RUN = "Nothing in it was run; get the file from its authors"
 
@@ -108,7 +109,11 @@ def to_generator(path: Path) -> StyleGAN2:
 
     A missing mean code is estimated from 100,000 samples, with a warning. Raises CheckpointError.
     """
-    kind, content = read(path)
+    return generator_in(path, *read(path))
+
+
+def generator_in(path: Path, kind: str, content: dict) -> StyleGAN2:
+    """As `to_generator`, of what `read` found in the file at `path`."""
     try:
         if kind == "ada":
             return stylegan2.from_ada(content["tensors"], content["clamp"])
@@ -118,7 +123,7 @@ def to_generator(path: Path) -> StyleGAN2:
             return _with_mean(stylegan2.from_rosinality(content["g_ema"]), content.get("latent_avg"), path)
         if isinstance(content, Mapping) and "state_dict" in content:
             return decoder(content, path)
-    except (KeyError, IndexError, RuntimeError) as error:
+    except (KeyError, IndexError, TypeError, RuntimeError, json.JSONDecodeError) as error:
         raise wrong_geometry(path, error) from error
     raise CheckpointError(f"{path}: no generator in it; {_describe(content)}")
 
@@ -159,20 +164,12 @@ def _describe(content) -> str:
 
 def save_generator(path: Path, G: StyleGAN2) -> None:
     """Writes a StyleGAN2 as safetensors that say in their metadata how to build it."""
-    channels = {4: G.constant.shape[1]} | {c.noise.shape[-1]: len(c.weight) for c in G.convs[2::2]}
-    geometry = {"channels": channels, "layers": len(G.mapping.weight), "latent": len(G.w_avg)}
-    geometry |= {"crop": G.crop, "clamp": G.clamp}
-    metadata = {"format": "restyle-companion stylegan2 1", "geometry": json.dumps(geometry)}
+    metadata = {"format": FORMAT, "geometry": json.dumps(stylegan2.geometry(G))}
     tensors = {name: value.contiguous() for name, value in G.state_dict().items()}
     save_atomically(lambda temporary: save_file(tensors, temporary, metadata), path)
 
 
 def _generator_from_safetensors(path: Path, content: dict) -> StyleGAN2:
-    if content["metadata"].get("format") != "restyle-companion stylegan2 1":
+    if content["metadata"].get("format") != FORMAT:
         raise CheckpointError(f"{path}: a safetensors file, but not a generator written by this program")
-    geometry = json.loads(content["metadata"]["geometry"])
-    geometry["channels"] = {int(size): c for size, c in geometry["channels"].items()}
-    geometry["crop"] = tuple(geometry["crop"]) if geometry["crop"] else None
-    G = StyleGAN2(**geometry)
-    G.load_state_dict(content["tensors"])
-    return G.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return stylegan2.from_geometry(json.loads(content["metadata"]["geometry"]), content["tensors"])

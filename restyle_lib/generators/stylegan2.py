@@ -238,6 +238,20 @@ def from_ada(state: Dict[str, Tensor], clamp: float | None = None) -> StyleGAN2:
     return _loaded(G, tensors)
 
 
+def geometry(G: StyleGAN2) -> dict:
+    """What `from_geometry` needs beside the tensors to build the generator again; fit for JSON."""
+    channels = {4: G.constant.shape[1]} | {conv.noise.shape[-1]: len(conv.weight) for conv in G.convs[2::2]}
+    kind = {"channels": channels, "layers": len(G.mapping.weight), "latent": len(G.w_avg)}
+    return kind | {"crop": G.crop, "clamp": G.clamp}
+
+
+def from_geometry(kind: dict, tensors: Dict[str, Tensor]) -> StyleGAN2:
+    """The generator of these `geometry` and state dict. Raises KeyError or RuntimeError where they do not fit."""
+    channels = {int(size): count for size, count in kind["channels"].items()}
+    crop = tuple(kind["crop"]) if kind["crop"] else None
+    return _loaded(StyleGAN2(channels, kind["layers"], kind["latent"], crop, kind["clamp"]), dict(tensors))
+
+
 def _affine(state: Dict[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:
     weight = state[f"{theirs}.weight"]
     return {f"{ours}.weight": weight / math.sqrt(weight.shape[1]), f"{ours}.bias": state[f"{theirs}.bias"]}

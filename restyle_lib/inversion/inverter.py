@@ -12,13 +12,14 @@ from restyle_lib.data import WEIGHTS, save_atomically
 from restyle_lib.domains import DOMAINS, Domain, of_dataset
 from restyle_lib.encoders import full_size
 from restyle_lib.encoders.simplified import SimplifiedEncoder
-from restyle_lib.generators import checkpoints, load_generator
+from restyle_lib.generators import checkpoints, load_generator, stylegan2
 from restyle_lib.generators.checkpoints import CheckpointError
 from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.inversion.refine import Callback, refine
 from restyle_lib.inversion.result import Inversion
 
 FORMAT = "restyle-companion inverter 1"
+FULL_SIZE_FORMAT = "restyle-companion full-size inverter 1"
 
 
 class Viewed:
@@ -61,7 +62,7 @@ class Inverter(nn.Module):
         repeat it, so that results of all methods have one shape. callback(t, w_t, y_t) is called after each step.
         Raises ValueError for another shape, values outside [-1, 1] or not finite, and steps < 1.
         """
-        x = self._prepare(images)
+        x = self.prepare(images)
         if steps < 1:
             raise ValueError(f"steps must be at least 1, not {steps}")
         codes = self.G.w_avg.expand(len(x), self.G.n_styles, -1)
@@ -78,7 +79,8 @@ class Inverter(nn.Module):
         latents, images = zip(*trajectory, strict=True)
         return Inversion(torch.stack(latents, 1).cpu(), torch.stack(images, 1).cpu())
 
-    def _prepare(self, images: Tensor) -> Tensor:
+    def prepare(self, images: Tensor) -> Tensor:
+        """Images as the encoder sees them, checked and resized; see `invert`."""
         height, width = self.input_size
         if images.ndim != 4 or images.shape[1] != 3 or not len(images) or not _alike(images.shape[2:], (height, width)):
             shape = "square" if height == width else f"in the proportions {height} x {width}"
@@ -117,13 +119,53 @@ def load_inverter(name: str | Path) -> Inverter:
         raise ValueError(f"no inverter {str(name)!r}; shipped are {', '.join(shipped_inverters())}, or give a path")
     kind, content = checkpoints.read(path)
     if kind == "safetensors":
-        return _from_safetensors(path, content["metadata"], content["tensors"])
-    if kind == "torch" and isinstance(content, dict) and "state_dict" in content:
+        try:
+            return _from_safetensors(path, content["metadata"], content["tensors"])
+        except (KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+            raise checkpoints.wrong_geometry(path, error) from error
+    if holds_encoder(kind, content):
         return _from_official(path, content)
     raise CheckpointError(f"{path}: a checkpoint, but not of an encoder; a generator opens with load_generator")
 
 
+def holds_encoder(kind: str, content) -> bool:
+    """Whether what `checkpoints.read` found is an official encoder with its generator."""
+    return kind == "torch" and isinstance(content, dict) and "state_dict" in content
+
+
+def convert(checkpoint: Path, out: Path) -> str:
+    """Writes what a checkpoint holds as safetensors with its settings; returns "inverter" or "generator".
+
+    An official pSp, e4e or ReStyle checkpoint stays an encoder and generator in one file, in fp32, batch
+    normalisations and equalised learning rates folded. Raises CheckpointError.
+    """
+    kind, content = checkpoints.read(checkpoint)
+    if not holds_encoder(kind, content):
+        checkpoints.save_generator(out, checkpoints.generator_in(checkpoint, kind, content))
+        return "generator"
+    inverter = _from_official(checkpoint, content)
+    metadata = {
+        "format": FULL_SIZE_FORMAT,
+        "domain": inverter.domain.name,
+        "encoder": json.dumps(full_size.geometry(inverter.encoder)),
+        "generator": json.dumps(stylegan2.geometry(inverter.G)),
+    }
+    parts = {"encoder": inverter.encoder, "generator": inverter.G}
+    tensors = {f"{part}.{key}": x.contiguous() for part, net in parts.items() for key, x in net.state_dict().items()}
+    save_atomically(lambda temporary: save_file(tensors, temporary, metadata), out)
+    return "inverter"
+
+
 def _from_safetensors(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Inverter:
+    if metadata.get("format") == FULL_SIZE_FORMAT:
+        parts = {
+            part: {name.removeprefix(f"{part}."): x for name, x in tensors.items() if name.startswith(f"{part}.")}
+            for part in ("encoder", "generator")
+        }
+        encoder = full_size.from_geometry(**json.loads(metadata["encoder"]), tensors=parts["encoder"])
+        G = stylegan2.from_geometry(json.loads(metadata["generator"]), parts["generator"])
+        domain = of_dataset(metadata["domain"])
+        return Inverter(encoder, G, domain.input_size, domain).eval()
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path}: a safetensors file, but not an inverter written by this program")
     encoder = SimplifiedEncoder(*(int(metadata[key]) for key in ("in_channels", "heads", "n_styles")))

@@ -1,0 +1,147 @@
+"""Times a refinement step of the official models: FFHQ at 1024 px, church at 256, cars at 512 x 384.
+
+    python benchmarks/full_scale.py
+
+Random weights in the official format; speed does not depend on their values. Prints a table and writes
+data/results/benchmark_full_scale.csv. Ratios are between things timed one after the other in this run.
+"""
+
+import gc
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import pandas as pd
+import per_sample
+import torch
+import torch.nn.functional as F
+import tyro
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+import restyle_lib as rl
+from restyle_lib.data import REPOSITORY
+from restyle_lib.evaluation.evaluate import save_table
+from restyle_lib.official import random_checkpoint
+from restyle_lib.precision import has_fast_bf16
+
+GEOMETRIES = {"FFHQ 1024": "faces", "church 256": "church", "cars 512x384": "cars"}
+
+
+def timed(function: Callable, device: str, repeats: int) -> float:
+    """Median milliseconds of a call; one call before that warms up."""
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        function()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return 1000 * median(times[1:])
+
+
+def peak(device: str, dtype: torch.dtype) -> float:
+    """GMAC/s of the best of ten large convolutions (512 channels, 64 x 64, batch 4): what this machine can do."""
+    x = torch.randn(4, 512, 64, 64, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    weight = torch.randn(512, 512, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    best = min(timed(lambda: F.conv2d(x, weight, padding=1), device, repeats=1) for _ in range(10))
+    return 4 * 64 * 64 * 512 * 512 * 9 / 1e9 / (best / 1000)
+
+
+def gmacs(function: Callable) -> float:
+    """Multiplications of a call in thousand millions, counted by PyTorch."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops() / 2e9
+
+
+def forget_peak_memory(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory(device: str) -> float:
+    """GiB that were in use at most since `forget_peak_memory`, weights included; NaN where the system cannot tell."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    if not Path("/proc/self/status").exists():
+        return float("nan")
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1]) / 2**20
+
+
+@torch.no_grad()
+def measure(inverter, batch: int, dtype: torch.dtype, best: float, device: str, repeats: int, compile: bool) -> dict:
+    """One row of the table."""
+    encoder, G = inverter.encoder, inverter.G
+    x = torch.randn(batch, encoder.in_channels, *inverter.input_size, device=device)
+    codes = G.w_avg + 0.1 * torch.randn(batch, G.n_styles, len(G.w_avg), device=device)
+    encode, synthesize = lambda: encoder(x), lambda: G.synthesize(codes)
+    macs = gmacs(encode) + gmacs(synthesize)
+    if compile:
+        encode, synthesize = torch.compile(encode), torch.compile(synthesize)
+    with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        forget_peak_memory(device)
+        encoder_ms, generator_ms = (timed(part, device, repeats) for part in (encode, synthesize))
+        memory = peak_memory(device)
+        usual = timed(lambda: per_sample.synthesize(G, codes), device, 1)
+    rate = macs / (encoder_ms + generator_ms) * 1000
+    return {
+        "precision": "bf16" if dtype == torch.bfloat16 else "fp32",
+        "batch": batch,
+        "encoder ms": encoder_ms,
+        "generator ms": generator_ms,
+        "GMAC": macs,
+        "GMAC/s": rate,
+        "share of peak": rate / best,
+        "peak memory GiB": memory,
+        "generator, per-sample kernels, ms": usual,
+        "times faster": usual / generator_ms,
+    }
+
+
+def main(repeats: int = 3, batches: tuple[int, ...] = (1, 4), compile: bool = False) -> None:
+    """Times encoder and generator of every geometry in fp32, and in bf16 where the hardware computes in it.
+
+    repeats: timed calls of each, of which the median counts
+    compile: also pass both through torch.compile
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtypes = [torch.float32] + [torch.bfloat16] * has_fast_bf16(torch.device(device))
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, tqdm(total=3 * len(dtypes) * len(batches), unit="row") as progress:
+        for title, domain in GEOMETRIES.items():
+            path = Path(folder) / "random.pt"
+            torch.save(random_checkpoint(domain), path)
+            inverter = rl.load_inverter(path).to(device)
+            for dtype in dtypes:
+                for batch in batches:
+                    progress.set_description(f"{title}, batch {batch}")
+                    best = peak(device, dtype)  # beside each row: a shared machine's speed changes within minutes
+                    row = measure(inverter, batch, dtype, best, device, repeats, compile)
+                    rows.append({"geometry": title} | row | {"measured peak GMAC/s": best})
+                    progress.update()
+            del inverter
+            gc.collect()
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads of {cpu_name()}"
+    table = pd.DataFrame(rows).assign(machine=where)
+    print(f"on {where}\n{table.drop(columns='machine').to_string(index=False, float_format='{:.3g}'.format)}")
+    save_table(table, REPOSITORY / "data" / "results" / "benchmark_full_scale.csv")
+
+
+def cpu_name() -> str:
+    """The processor as the system names it."""
+    if Path("/proc/cpuinfo").exists():
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
