@@ -86,13 +86,16 @@ SHIPPED = {
     "faces-64.safetensors": Shipped(
         "restyle_lib.training.distill --size 64",
         OURS,
-        "1cb967062c6b0eb776a899445f69492b7dfec490dec5d6f58531a3742c90be9d",
+        "161eac4746fdfaa65bbfc9731679ef8257fd9debc229eaa55f4d544055342d50",
     ),
     "faces-psp.safetensors": Shipped(
         "restyle train psp --ship", OURS, "3a155848893044414845e2bb206a74c33853b85279be8a20d13787ccdf0875b3"
     ),
     "faces-restyle-psp.safetensors": Shipped(
         "restyle train restyle-psp --ship", OURS, "dcfbd1e283de8efc1a607b50f9799311b3c2861fe640bb88340adb2c5fd6ccea"
+    ),
+    "faces-start.safetensors": Shipped(
+        "restyle train start --ship", OURS, "3a155848893044414845e2bb206a74c33853b85279be8a20d13787ccdf0875b3"
     ),
     "faces-w_avg.safetensors": Shipped(
         "restyle_lib.training.statistics", OURS, "db396d56f464b963525788651b117b688a09abfd5604b871b6d628305c18ffe2"
