@@ -1,0 +1,36 @@
+"""README's tables are the files in data/results: `python -m restyle_lib.readme` writes them in; a test compares."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from restyle_lib.data import REPOSITORY
+
+README = REPOSITORY / "README.md"
+PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def filled(text: str, results: Path = REPOSITORY / "data" / "results") -> str:
+    """`text` with every place `<!-- table: NAME --> … <!-- end -->` holding the table of results/NAME.csv."""
+    return PLACE.sub(lambda place: place[1] + markdown(pd.read_csv(results / f"{place[2]}.csv")) + place[3], text)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A GitHub table; columns that say the same in every row become a line below it."""
+    constant = [name for name in table if len(table) > 1 and table[name].nunique() == 1]
+    table, below = table.drop(columns=constant), table[constant].head(1)
+    lines = [list(table), ["---"] * len(table.columns), *table.itertuples(index=False)]
+    rows = ["| " + " | ".join(map(_cell, line)) + " |" for line in lines]
+    note = [", ".join(f"{name}: {_cell(below[name].iloc[0])}" for name in below)]
+    return "\n".join(rows + [""] + note * bool(constant)) + "\n"
+
+
+def _cell(value) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text()))
