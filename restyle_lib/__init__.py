@@ -11,6 +11,7 @@ from restyle_lib.faces.align import NoFaceError, align
 from restyle_lib.generators import load_generator
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
 from restyle_lib.inversion.inverter import load_inverter
+from restyle_lib.inversion.optimize import optimize
 
 __all__ = [
     "AssetError",
@@ -20,6 +21,7 @@ __all__ = [
     "load_generator",
     "load_inverter",
     "open_photo",
+    "optimize",
     "to_image",
     "to_tensor",
 ]

@@ -1,0 +1,99 @@
+"""Inversion by optimization: the projection of StyleGAN2 (Karras et al. 2020, appendix D), in W or W+."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from restyle_lib import losses
+from restyle_lib.inversion.refine import Callback
+from restyle_lib.inversion.result import Inversion
+from restyle_lib.perceptual import st_lpips
+
+SPACES = ("W", "W+")
+NOISE = 0.05  # of the codes at the start, in units of sigma_w: lets the search leave the basin of the mean face
+NOISE_UNTIL = 0.75  # share of the steps after which the codes are left alone
+RAMP_UP, RAMP_DOWN = 0.05, 0.25  # shares of the steps in which the learning rate rises and falls
+LARGEST = 256  # px at which images are compared, as in the paper
+
+
+def optimize(
+    G,
+    images: Tensor,
+    space: str = "W+",
+    steps: int = 500,
+    init: Tensor | None = None,
+    lr: float = 0.1,
+    lambda_l2: float = 1.0,
+    callback: Callback | None = None,
+    seed: int = 0,
+) -> Inversion:
+    """Searches, for each image by itself, the code whose image is nearest in perception and in L2.
+
+    images: [B, 3, h, w] in [-1, 1], aligned; compared at the generator's size, at most 256 px
+    space:  "W", one style for all slots, or "W+", a style for each
+    init:   codes [B, k, 512] to start from, as an encoder gives them (the paper's hybrid); they are not disturbed by
+            noise at first. Without it the start is w_avg.
+    callback(t, w_t, y_t) is called after each step with codes [B, k, 512] and what they rendered to before the step.
+    Returns the first and the last codes and images, latents [B, 2, k, 512]. The perceptual distance is ST-LPIPS; the
+    noise maps of the generator stay as they are, so a result is a code and nothing else.
+    Raises ValueError for another space, steps < 1, and images or codes of another shape.
+    """
+    if space not in SPACES:
+        raise ValueError(f"space must be {' or '.join(SPACES)}, not {space!r}")
+    if steps < 1 or images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"needs images [B, 3, h, w] and at least 1 step, got {list(images.shape)} and {steps}")
+    if init is not None and init.shape != (len(images), G.n_styles, len(G.w_avg)):
+        raise ValueError(f"init must be [{len(images)}, {G.n_styles}, {len(G.w_avg)}], got {list(init.shape)}")
+    device, size = G.w_avg.device, tuple(min(side, LARGEST) for side in G.resolution)
+    x = F.adaptive_avg_pool2d(images.to(device), size)
+    distance = st_lpips().to(device)
+    with torch.no_grad():
+        target, sigma = distance.features(x), _spread(G)
+    start = G.w_avg.expand(len(x), G.n_styles, -1) if init is None else init.to(device)
+    w = start.mean(1, keepdim=True) if space == "W" else start[:, : G.slots_read]
+    w = w.clone().requires_grad_()
+    optimizer = torch.optim.Adam([w], lr=lr)
+    rng = torch.Generator().manual_seed(seed)
+    trail = []
+    with torch.enable_grad():
+        for t in tqdm(range(1, steps + 1), desc=f"optimizing in {space}", unit="step", leave=False):
+            progress = (t - 1) / steps
+            optimizer.param_groups[0]["lr"] = lr * _ramp(progress)
+            noise = 0 if init is not None else NOISE * sigma * max(0.0, 1 - progress / NOISE_UNTIL) ** 2
+            codes = _all_slots(w + noise * torch.randn(w.shape, generator=rng).to(device), G.n_styles)
+            y = F.adaptive_avg_pool2d(G.synthesize(codes), size)
+            # summed over images: what one image's search does must not depend on the others
+            loss = distance(y, target).sum() + lambda_l2 * len(x) * losses.l2(y, x)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if t == 1:
+                trail.append((start.detach(), y.detach()))
+            if callback:
+                callback(t, _all_slots(w.detach(), G.n_styles), y.detach())
+    with torch.no_grad():
+        codes = _all_slots(w.detach(), G.n_styles)
+        trail.append((codes, F.adaptive_avg_pool2d(G.synthesize(codes), size)))
+    latents, images = zip(*trail, strict=True)
+    return Inversion(torch.stack(latents, 1).cpu(), torch.stack(images, 1).cpu())
+
+
+def _all_slots(w: Tensor, n: int) -> Tensor:
+    """Codes [B, j, 512] with the last style repeated in the slots up to n, which W or a cut generator leaves out."""
+    return torch.cat([w, w[:, -1:].expand(-1, n - w.shape[1], -1)], dim=1)
+
+
+def _ramp(progress: float) -> float:
+    """Factor of the learning rate: linear rise, then constant, then a cosine to zero."""
+    down = min(1.0, (1 - progress) / RAMP_DOWN)
+    return (1 - math.cos(math.pi * down)) / 2 * min(1.0, (progress + 1e-3) / RAMP_UP)
+
+
+def _spread(G, n: int = 10_000) -> Tensor:
+    """sigma_w, the root mean square distance of w from w_avg in each dimension."""
+    rng = torch.Generator().manual_seed(0)
+    z = torch.randn(n, len(G.w_avg), generator=rng).to(G.w_avg.device)
+    return (G.map(z) - G.w_avg).square().mean().sqrt()

@@ -1,0 +1,63 @@
+"""Optimization comes near its target, image by image, in the space it was told to."""
+
+import pytest
+import torch
+
+import restyle_lib as rl
+from restyle_lib.inversion.optimize import _ramp
+
+
+@pytest.fixture(scope="module")
+def G():
+    return rl.load_generator("faces-64")
+
+
+@pytest.fixture(scope="module")
+@torch.no_grad()
+def target(G):
+    codes = G.map(torch.randn(2, 512, generator=torch.Generator().manual_seed(5)), psi=0.7)
+    return codes[:, None].expand(-1, 16, -1), G.synthesize(codes).clamp(-1, 1)
+
+
+@pytest.mark.parametrize("space", ["W", "W+"])
+def test_it_comes_nearer(G, target, space):
+    _, x = target
+    seen = []
+    result = rl.optimize(G, x, space, steps=25, callback=lambda t, w, y: seen.append((t, w.shape)))
+    error = (result.images - x[:, None]).square().mean((0, 2, 3, 4))
+    assert error[1] < error[0] / 2
+    assert seen == [(t, (2, 16, 512)) for t in range(1, 26)]
+    assert torch.equal(result.latents[:, 0], G.w_avg.expand(2, 16, -1))
+    styles_differ = (result.latents[:, 1] - result.latents[:, 1, :1]).abs().amax() > 0
+    assert styles_differ == (space == "W+")
+    assert torch.equal(result.latents[:, 1, 7], result.latents[:, 1, 15])  # the slots that 64 px do not show follow
+    assert not result.latents.requires_grad and result.final(G).shape == (2, 3, 64, 64)
+
+
+def test_an_image_does_not_depend_on_its_batch(G, target):
+    codes, x = target
+    codes = torch.lerp(codes, G.w_avg, 0.5)  # away from the goal, where Adam would follow the sign of what is rounding
+    together = rl.optimize(G, x, steps=3, init=codes).latents
+    alone = rl.optimize(G, x[1:], steps=3, init=codes[1:]).latents
+    assert torch.allclose(together[1:], alone, atol=1e-3)
+
+
+def test_a_good_start_stays_good(G, target):
+    codes, x = target
+    result = rl.optimize(G, x, steps=10, init=codes)
+    error = (result.images.clamp(-1, 1) - x[:, None]).square().mean((0, 2, 3, 4))
+    assert error[0] < 1e-4 and error[1] < 0.01
+
+
+def test_the_learning_rate_rises_and_falls():
+    factors = [_ramp(t / 100) for t in range(100)]
+    assert factors[0] < 0.1 and factors[20] == factors[70] == 1 and 0 < factors[99] < 0.01
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"space": "Z"}, {"steps": 0}, {"init": torch.zeros(1, 16, 512)}, {"images": torch.zeros(3, 64, 64)}],
+)
+def test_wrong_arguments_say_so(G, target, wrong):
+    with pytest.raises(ValueError):
+        rl.optimize(G, **({"images": target[1]} | wrong))
