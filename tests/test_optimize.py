@@ -36,10 +36,12 @@ def test_it_comes_nearer(G, target, space):
 
 def test_an_image_does_not_depend_on_its_batch(G, target):
     codes, x = target
-    codes = torch.lerp(codes, G.w_avg, 0.5)  # away from the goal, where Adam would follow the sign of what is rounding
-    together = rl.optimize(G, x, steps=3, init=codes).latents
-    alone = rl.optimize(G, x[1:], steps=3, init=codes[1:]).latents
-    assert torch.allclose(together[1:], alone, atol=1e-3)
+    codes = torch.lerp(codes, G.w_avg, 0.5)  # at the goal all gradients are rounding, whose sign Adam would follow
+    together = rl.optimize(G, x, steps=3, init=codes)
+    alone = rl.optimize(G, x[1:], steps=3, init=codes[1:])
+    assert (alone.latents[:, 1] - alone.latents[:, 0]).abs().mean() > 1e-2
+    assert (together.latents[1:] - alone.latents).abs().mean() < 1e-4
+    assert (together.images[1:] - alone.images).abs().max() < 5e-3
 
 
 def test_a_good_start_stays_good(G, target):
