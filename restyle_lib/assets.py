@@ -36,6 +36,7 @@ class Shipped:
     source: str
     licence: str
     sha256: str
+    bytes: int
 
 
 FACE_API = "npm @vladmandic/face-api@1.7.15, by restyle_lib.faces.convert"
@@ -59,49 +60,58 @@ WHEELS = {
 
 SHIPPED = {
     "face-age_gender.safetensors": Shipped(
-        FACE_API, "MIT", "fc58ee4eaf5edda055fd19c3499773aceb12bf3b2a7d3fa15d7ab64961e3ae64"
+        FACE_API, "MIT", "fc58ee4eaf5edda055fd19c3499773aceb12bf3b2a7d3fa15d7ab64961e3ae64", 438948
     ),
     "face-detector.safetensors": Shipped(
-        FACE_API, "MIT", "f6d511bc2bf9ef16126863e594bde0d6f5e5be980daa97b5f70776135bdb540c"
+        FACE_API, "MIT", "f6d511bc2bf9ef16126863e594bde0d6f5e5be980daa97b5f70776135bdb540c", 196265
     ),
     "face-expression.safetensors": Shipped(
-        FACE_API, "MIT", "ffe5e551ffb2104157e052cd085336b3a4fe8be1ff63b256ed0faa396696ecc8"
+        FACE_API, "MIT", "ffe5e551ffb2104157e052cd085336b3a4fe8be1ff63b256ed0faa396696ecc8", 336460
     ),
     "face-landmarks.safetensors": Shipped(
-        FACE_API, "MIT", "92baa037a0ff65d35bb59ee17d6fb953a641b8b93cd57cd6277e46676a666b65"
+        FACE_API, "MIT", "92baa037a0ff65d35bb59ee17d6fb953a641b8b93cd57cd6277e46676a666b65", 364992
     ),
     "face-recognition.safetensors": Shipped(
-        FACE_API, "MIT", "ce70eb70214259f3ac638d1c4f76df3cddb631b6ccc1682b6a4bee8473f4b6ce"
+        FACE_API, "MIT", "ce70eb70214259f3ac638d1c4f76df3cddb631b6ccc1682b6a4bee8473f4b6ce", 6463864
     ),
     "faces-128.safetensors": Shipped(
         "restyle_lib.training.distill --size 128",
         OURS,
         "628ba6b9dad066693c4008a679410d533a67fde32bc69406fea3e43ee7c90978",
+        5306272,
     ),
     "faces-256.safetensors": Shipped(
         "restyle_lib.training.distill --size 256",
         OURS,
         "1c7b7a4e809cd5f0b87715fc46db1c10b13934c4286ca8453bfb193071765f0c",
+        1593280,
     ),
     "faces-64.safetensors": Shipped(
         "restyle_lib.training.distill --size 64",
         OURS,
         "161eac4746fdfaa65bbfc9731679ef8257fd9debc229eaa55f4d544055342d50",
+        6883720,
     ),
     "faces-psp.safetensors": Shipped(
-        "restyle train psp --ship", OURS, "3a155848893044414845e2bb206a74c33853b85279be8a20d13787ccdf0875b3"
+        "restyle train psp --ship", OURS, "3a155848893044414845e2bb206a74c33853b85279be8a20d13787ccdf0875b3", 3963736
     ),
     "faces-restyle-psp.safetensors": Shipped(
-        "restyle train restyle-psp --ship", OURS, "dcfbd1e283de8efc1a607b50f9799311b3c2861fe640bb88340adb2c5fd6ccea"
+        "restyle train restyle-psp --ship",
+        OURS,
+        "dcfbd1e283de8efc1a607b50f9799311b3c2861fe640bb88340adb2c5fd6ccea",
+        3965464,
     ),
     "faces-start.safetensors": Shipped(
-        "restyle train start --ship", OURS, "3a155848893044414845e2bb206a74c33853b85279be8a20d13787ccdf0875b3"
+        "restyle train start --ship", OURS, "3a155848893044414845e2bb206a74c33853b85279be8a20d13787ccdf0875b3", 3963736
     ),
     "faces-w_avg.safetensors": Shipped(
-        "restyle_lib.training.statistics", OURS, "db396d56f464b963525788651b117b688a09abfd5604b871b6d628305c18ffe2"
+        "restyle_lib.training.statistics",
+        OURS,
+        "db396d56f464b963525788651b117b688a09abfd5604b871b6d628305c18ffe2",
+        2120,
     ),
     "identity-mean.safetensors": Shipped(
-        "restyle_lib.training.statistics", OURS, "3abd34b1edbb877010435a844ea50f63130b32b0f5999f0942fa841ccb276032"
+        "restyle_lib.training.statistics", OURS, "3abd34b1edbb877010435a844ea50f63130b32b0f5999f0942fa841ccb276032", 584
     ),
 }
 

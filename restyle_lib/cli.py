@@ -35,6 +35,8 @@ def invert(
     aligned: the photographs are cropped already
     A photograph that cannot be used is reported in one line and skipped; the exit code is then 1.
     """
+    if not photos:
+        raise ValueError("no photographs given; name one or more image files")
     inverter = load_inverter(model)
     G = inverter.full_generator()
     out.mkdir(parents=True, exist_ok=True)
@@ -62,6 +64,8 @@ def _prepare(photo: Path, domain: Domain, aligned: bool) -> Image.Image:
     if not aligned:
         return domain.prepare(image, PHOTO_SIZE)
     height, width = domain.input_size
+    if abs(image.width / image.height * height / width - 1) > 0.02:
+        raise PhotoError(f"{photo}: {image.width} x {image.height}, not cropped to {width} : {height}; omit --aligned")
     return image.resize((round(PHOTO_SIZE * width / height), PHOTO_SIZE), Image.Resampling.BICUBIC)
 
 
@@ -118,7 +122,8 @@ def main() -> None:
     try:
         result = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="restyle")
     except (assets.AssetError, FloatingPointError, OSError, ValueError) as error:
-        sys.exit(f"restyle: {error}")
+        print(f"restyle: {error}", file=sys.stderr)
+        sys.exit(2)
     sys.exit(result if isinstance(result, int) else 0)
 
 

@@ -1,4 +1,4 @@
-"""What differs between faces, cars, churches, horses, wild animals and cartoons, for inference and training alike."""
+"""What the official checkpoints of faces, cars, churches, horses, wild animals and cartoons expect of an image."""
 
 from dataclasses import dataclass
 
@@ -17,15 +17,12 @@ class Domain:
     """Width of the generator's image in pixels."""
     input_size: tuple[int, int] = (256, 256)
     """Height and width that the encoder sees."""
-    crop: tuple[int, int] | None = None
-    """Rows of the generator's image that are kept; the cars' generator pads 512 x 384 to a square."""
+    rows: tuple[float, float] | None = None
+    """Share of the generator's rows that is kept, from and to; the cars' generator pads 512 x 384 to a square."""
     faces: bool = False
-    """Photographs are cropped by face alignment, and identity is compared by face embeddings; else MoCo features."""
+    """Photographs are cropped by face alignment, and identity is compared by face embeddings."""
     backbone: str = "resnet34"
     """The official encoder's backbone."""
-    lambda_id: float = 0.0
-    lambda_moco: float = 0.5
-    lambda_w_norm: float = 0.0
 
     def prepare(self, photo: Image.Image, size: int | None = None) -> Image.Image:
         """A photograph as an encoder of this domain expects it: aligned (faces), or cut to the proportions.
@@ -42,12 +39,12 @@ class Domain:
 DOMAINS = {
     domain.name: domain
     for domain in (
-        Domain("faces", 1024, faces=True, backbone="ir_se50", lambda_id=0.1, lambda_moco=0),
-        Domain("cars", 512, input_size=(192, 256), crop=(64, 448)),
+        Domain("faces", 1024, faces=True, backbone="ir_se50"),
+        Domain("cars", 512, input_size=(192, 256), rows=(1 / 8, 7 / 8)),
         Domain("church", 256),
         Domain("horse", 256),
         Domain("wild", 512),
-        Domain("toonify", 1024, faces=True, backbone="ir_se50", lambda_id=1.0, lambda_moco=0, lambda_w_norm=0.025),
+        Domain("toonify", 1024, faces=True, backbone="ir_se50"),
     )
 }
 
@@ -57,7 +54,7 @@ def of_dataset(dataset_type: str) -> Domain:
 
     An unknown type is taken for a user's own domain: square 256 px inputs, no alignment.
     """
-    for part, name in {"ffhq": "faces", "celeba": "faces", **{name: name for name in DOMAINS}}.items():
+    for part, name in {"ffhq": "faces", "celeb": "faces", **{name: name for name in DOMAINS}}.items():
         if part in dataset_type:
             return DOMAINS[name]
     return Domain(dataset_type or "own", output_size=0)

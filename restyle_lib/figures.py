@@ -1,6 +1,7 @@
-"""Figures in one style, written to figures/ as they are drawn."""
+"""Figures in one style, written to files as they are drawn."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -9,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restyle_lib.data import REPOSITORY, to_uint8
+from restyle_lib.data import to_uint8
 
-FIGURES = REPOSITORY / "figures"
 PALETTE = sns.color_palette("colorblind")
 
 
@@ -21,10 +21,10 @@ def use_style() -> None:
     plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": 150, "savefig.bbox": "tight", "axes.titlesize": "medium"})
 
 
-def save(figure: plt.Figure, name: str) -> plt.Figure:
-    """Writes figures/<name> (the ending chooses the format) and returns the figure, for the notebook to show."""
-    FIGURES.mkdir(exist_ok=True)
-    figure.savefig(FIGURES / name)
+def save(figure: plt.Figure, path: Path) -> plt.Figure:
+    """Writes a figure (the ending of `path` chooses the format) and returns it, for the notebook to show."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
     return figure
 
 

@@ -19,6 +19,8 @@ def open_photo(path: Path | str) -> Image.Image:
     Raises PhotoError for a missing, empty, truncated or oversized file, and for one that is not an image.
     """
     path = Path(path)
+    if path.is_dir():
+        raise PhotoError(f"{path}: a folder; name the photographs in it")
     if not path.is_file():
         raise PhotoError(f"{path}: no such file")
     if path.stat().st_size == 0:
@@ -31,7 +33,7 @@ def open_photo(path: Path | str) -> Image.Image:
         raise PhotoError(f"{path}: too large to open safely; scale it below 170 megapixels") from error
     except Image.UnidentifiedImageError as error:
         raise PhotoError(f"{path}: not an image that Pillow can read") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # decoders fail in many ways on damaged files
         raise PhotoError(f"{path}: damaged or truncated image ({error}); export it again") from error
 
 
@@ -40,8 +42,9 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
-        # 16-bit files fill 0..65535; a float image is taken as 0..1 where it fits there, else as 0..255
-        peak = 65535 if image.mode.startswith("I") else 1 if values.max() <= 1 else 255
+        # 16-bit files fill 0..65535; other integers and floats are taken as 0..1, 0..255 or 0..65535, as they fit
+        peaks = [65535] if image.mode.startswith("I;16") else [255, 65535] if image.mode == "I" else [1, 255, 65535]
+        peak = next((peak for peak in peaks if values.max() <= peak), 65535)
         image = Image.fromarray((values / peak * 255).clip(0, 255).round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")

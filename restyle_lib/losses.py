@@ -20,7 +20,7 @@ def identity(network: nn.Module, y: Tensor, x_embedding: Tensor) -> Tensor:
     return 1 - torch.linalg.vecdot(network(y).float(), x_embedding.float()).mean()
 
 
-def latent(codes: Tensor, target: Tensor, scale: Tensor, slots: int) -> Tensor:
+def latent(codes: Tensor, target: Tensor, scale: float, slots: int) -> Tensor:
     """Mean squared distance to the code that made the image, in units of w's variance.
 
     Not in the paper: it needs images whose codes are known, which here all training images are. scale is the standard

@@ -1,6 +1,11 @@
-"""Mixed precision where it pays: bf16 on hardware that computes in it, fp32 elsewhere."""
+"""Where to compute, and mixed precision where it pays: bf16 on hardware that computes in it, fp32 elsewhere."""
 
 import torch
+
+
+def best_device() -> torch.device:
+    """The first GPU, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -1,12 +1,16 @@
-"""How much each notebook does: seconds for tests, minutes on two cores, or hours on a GPU."""
+"""How much each notebook does, and where its results go: seconds for tests, minutes on two cores, hours on a GPU."""
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from restyle_lib.data import REPOSITORY
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Sample sizes of one profile."""
+    """Sample sizes of one profile, and its folders; only the default profile's are the ones that README shows."""
 
+    name: str
     images: int
     """Held-out renders that methods are compared on."""
     full_renders: int
@@ -16,9 +20,23 @@ class Profile:
     training: dict[str, float]
     """Settings that 01_train_encoders overrides, see restyle_lib/training/settings.py; none in "full"."""
 
+    @property
+    def figures(self) -> Path:
+        """Where figures go."""
+        return self._folder(REPOSITORY / "figures")
+
+    @property
+    def results(self) -> Path:
+        """Where tables go."""
+        return self._folder(REPOSITORY / "data" / "results")
+
+    def _folder(self, root: Path) -> Path:
+        return root if self.name == "default" else root / self.name
+
 
 PROFILES = {
     "smoke": Profile(
+        name="smoke",
         images=4,
         full_renders=1,
         samples=2,
@@ -34,6 +52,7 @@ PROFILES = {
         },
     ),
     "default": Profile(
+        name="default",
         images=200,
         full_renders=100,
         samples=6,
@@ -46,7 +65,7 @@ PROFILES = {
             "validate_every": 40,
         },
     ),
-    "full": Profile(images=2000, full_renders=2000, samples=8, training={}),
+    "full": Profile(name="full", images=2000, full_renders=2000, samples=8, training={}),
 }
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import papermill
 
-from restyle_lib import assets
+from restyle_lib import assets, readme
 from restyle_lib.data import REPOSITORY
 
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -21,6 +21,8 @@ def notebooks() -> list[Path]:
 def run(profile: Literal["smoke", "default", "full"] = "default") -> int:
     """Verifies the assets, then runs all notebooks through papermill; the executed copies go to data/results/executed.
 
+    The default profile also brings the tables in README up to date.
+
     profile: smoke (seconds, for tests), default (minutes on two cores, the numbers that README shows), full (GPU)
     Stops at the first notebook that fails, with its error.
     """
@@ -34,5 +36,7 @@ def run(profile: Literal["smoke", "default", "full"] = "default") -> int:
             path, EXECUTED / path.name, {"profile": profile}, cwd=REPOSITORY, kernel_name="python3"
         )
         print(f"{path.name} done in {time.perf_counter() - start:.0f} s", flush=True)
+    if profile == "default":
+        readme.README.write_text(readme.filled(readme.README.read_text()))
     print("figures are in figures/, tables in data/results/, executed notebooks in data/results/executed/")
     return 0

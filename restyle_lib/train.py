@@ -37,7 +37,7 @@ def run(
         raise ValueError(f"no inverter {name!r}; there are {', '.join(SETTINGS)}")
     settings = change(SETTINGS[name], override)
     folder = out / name
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = precision.best_device()
     full, cut = (load_generator(generator).to(device) for generator in ("faces-1024", settings.generator))
     pool = Pool(full, cut, settings)
     heldout = data.renders(full, "validation", settings.validation, VALIDATION_SEED, data.heldout_codes)
@@ -51,7 +51,7 @@ def run(
         "inverter": f"faces/{name}",
         "settings": dataclasses.asdict(settings),
         "minutes": round(sum(record.get("seconds", 0) for record in log) / 60, 1),
-        "machine": f"{torch.get_num_threads()} threads, {platform.machine()}, {precision.name(torch.device(device))}",
+        "machine": f"{torch.get_num_threads()} threads, {platform.machine()}, {precision.name(device)}",
         "validation": {"n": len(heldout), "psi": 0.7, "seed": VALIDATION_SEED, "step": "1, 2, …"} | validation,
     }
     weights.with_suffix(".json").write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n")

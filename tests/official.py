@@ -102,7 +102,7 @@ def ada_tensors(meta: dict) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def write_ada_pickle(path: Path, tensors: dict[str, torch.Tensor], **synthesis_kwargs) -> None:
+def write_ada_pickle(path: Path, tensors: dict[str, torch.Tensor], protocol: int = 3, **synthesis_kwargs) -> None:
     """Writes tensors as NVIDIA's code would: nested persistent modules in an EasyDict, with their source code."""
     persistence, util = types.ModuleType("torch_utils.persistence"), types.ModuleType("dnnlib.util")
 
@@ -119,6 +119,7 @@ def write_ada_pickle(path: Path, tensors: dict[str, torch.Tensor], **synthesis_k
     class Persistent:
         def __init__(self, name):
             self.name, self.parts = name, {"_parameters": {}, "_buffers": {}, "_modules": {}}
+            self.parts["_non_persistent_buffers_set"] = set()
 
         def __reduce__(self):
             kwargs = EasyDict(synthesis_kwargs=EasyDict(synthesis_kwargs)) if self.name == "Generator" else EasyDict()
@@ -142,7 +143,7 @@ def write_ada_pickle(path: Path, tensors: dict[str, torch.Tensor], **synthesis_k
     saved = {name: sys.modules.get(name) for name in fakes}
     sys.modules.update(fakes)
     try:
-        path.write_bytes(pickle.dumps(content))
+        path.write_bytes(pickle.dumps(content, protocol))
     finally:
         for name, module in saved.items():
             sys.modules.pop(name) if module is None else sys.modules.update({name: module})

@@ -26,7 +26,8 @@ def test_table_matches_the_files():
     assert assets.verify() == []
     shipped = {path.name for path in WEIGHTS.glob("*.safetensors")}
     assert shipped == set(assets.SHIPPED)
-    assert all(asset.licence and asset.source for asset in assets.SHIPPED.values())
+    for name, asset in assets.SHIPPED.items():
+        assert asset.licence and asset.source and asset.bytes == (WEIGHTS / name).stat().st_size
     assert (WEIGHTS / "face-LICENSE.txt").read_text().startswith("MIT License")
 
 

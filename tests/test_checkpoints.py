@@ -1,5 +1,6 @@
 """Official checkpoints open with one call and give the official result; hostile and broken files are refused."""
 
+import argparse
 import io
 import itertools
 import os
@@ -46,6 +47,7 @@ def test_official_inverters_give_the_official_latents_and_images(name, tmp_path)
     again = rl.load_inverter(tmp_path / "converted.safetensors")
     assert again.domain == inverter.domain and again.one_pass == inverter.one_pass
     assert torch.equal(again.invert(x[:1], steps=2).latents, inverter.invert(x[:1], steps=2).latents)
+    assert torch.equal(rl.load_generator(tmp_path / "converted.safetensors").constant, inverter.G.constant)
     del again
 
     # and one step at a time from the official codes, where nothing accumulates
@@ -74,11 +76,11 @@ def test_rosinality_generators(size, tmp_path):
     assert close(G.synthesize(G.map(expected["z"], psi=0.7)), expected["img_trunc07"])
 
 
-@pytest.mark.parametrize("size", [16, 64])
+@pytest.mark.parametrize(("size", "protocol"), [(16, 3), (64, 4)])
 @torch.no_grad()
-def test_nvidia_pickles_and_their_conversion(size, tmp_path):
+def test_nvidia_pickles_and_their_conversion(size, protocol, tmp_path):
     expected, meta = reference(f"ada_{size}")
-    write_ada_pickle(tmp_path / "network.pkl", ada_tensors(meta))
+    write_ada_pickle(tmp_path / "network.pkl", ada_tensors(meta), protocol)
     G = rl.load_generator(tmp_path / "network.pkl")
     assert convert(tmp_path / "network.pkl", tmp_path / "converted.safetensors") == "generator"
     for model in (G, rl.load_generator(tmp_path / "converted.safetensors")):
@@ -182,6 +184,26 @@ class Evaluates(Evil):
         return eval, (f"__import__('os').system({self.command!r})",)
 
 
+class StorageFromBytes:
+    """Pickles to a tensor's storage that is read from other bytes."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __reduce__(self):
+        return torch.storage._load_from_bytes, (self.data,)
+
+
+def modules_within_modules(levels: int) -> bytes:
+    """A small pickle of modules that each hold the next three times: 3 ** levels in all, if one counts."""
+    module = torch.nn.Sequential()
+    for _ in range(levels):
+        outer = torch.nn.Sequential()
+        outer._modules.update(a=module, b=module, c=module)
+        module = outer
+    return pickle.dumps({"G_ema": module}, protocol=3)
+
+
 def hostile(folder) -> dict[str, bytes]:
     """Files that are broken or that mean harm, by name."""
     trace = folder / "executed"
@@ -229,6 +251,16 @@ def hostile(folder) -> dict[str, bytes]:
                 "geometry": '{"channels": {"4": 100000000}, "layers": 8, "latent": 512, "crop": null, "clamp": null}',
             }
         ),
+        "unbounded.safetensors": _safetensors(
+            {
+                "format": "restyle-companion stylegan2 1",
+                "geometry": '{"channels": {"4": 20000}, "layers": 8, "latent": 512, "crop": null, "clamp": null}',
+            }
+        ),
+        "list-of-weights.pt": _bytes({"g_ema": [1, 2]}),
+        "list-of-options.pt": _bytes({"state_dict": {}, "opts": [1]}),
+        "shared-modules.pkl": modules_within_modules(levels=16),
+        "archive-in-pickle.pkl": pickle.dumps({"G_ema": StorageFromBytes(good.getvalue())}, protocol=3),
         "missing-keys.pt": _bytes({"g_ema": fewer}),
         "wrong-shapes.pt": _bytes({"g_ema": wrong}),
         "wrong-size.pt": _bytes(
@@ -281,11 +313,31 @@ SAYS = {
     "damaged.safetensors": "damaged",
     "bad-settings.safetensors": "fit no known network",
     "huge-settings.safetensors": "fit no known network",
+    "unbounded.safetensors": "fit no known network .larger than any StyleGAN2",
+    "list-of-weights.pt": "fit no known network",
+    "list-of-options.pt": "fit no known network",
+    "shared-modules.pkl": "contain one another",
+    "archive-in-pickle.pkl": "not made of plain bytes",
     "missing-keys.pt": "fit no known network",
     "wrong-shapes.pt": "fit no known network",
     "wrong-size.pt": "says 1024 px, but its generator makes 16 px",
     "a-list.pt": "holds a list",
 }
+
+
+def test_other_numbers_of_channels_are_refused(tmp_path):
+    content = random_checkpoint("church", size=16, mapping=1)
+    content["state_dict"]["encoder.conv1.weight"] = torch.zeros(64, 19, 7, 7)  # pSp's segmentation maps
+    with pytest.raises(CheckpointError, match="19 input channels"):
+        rl.load_inverter(_saved(tmp_path, content))
+
+
+def test_options_may_be_a_namespace_and_cars_of_any_size_are_cropped(tmp_path):
+    content = random_checkpoint("cars", size=16, mapping=1)
+    content["opts"] = argparse.Namespace(**content["opts"])
+    inverter = rl.load_inverter(_saved(tmp_path, content))
+    assert inverter.domain.name == "cars" and inverter.G.resolution == (12, 16)
+    assert inverter.invert(torch.zeros(1, 3, 12, 16), steps=1).final(inverter.G).shape == (1, 3, 12, 16)
 
 
 @pytest.mark.parametrize("name", SAYS)

@@ -36,6 +36,7 @@ def photos(tmp_path_factory) -> Path:
     face.quantize(64).save(folder / "palette.gif")
     grey16 = np.asarray(face.convert("L")).astype(np.uint16) * 257
     Image.fromarray(grey16).save(folder / "grey16.png")
+    Image.fromarray(np.asarray(face.convert("L")).astype(np.int32)).save(folder / "integers.tiff")
     exif = Image.Exif()
     exif[0x0112] = 6  # "rotate by 90 degrees to view"
     face.transpose(Image.Transpose.ROTATE_90).save(folder / "exif.jpg", exif=exif)
@@ -48,7 +49,7 @@ def photos(tmp_path_factory) -> Path:
     return folder
 
 
-GOOD = ["grey.png", "cmyk.jpg", "rgba.png", "palette.gif", "grey16.png", "exif.jpg", "huge.jpg"]
+GOOD = ["integers.tiff", "grey.png", "cmyk.jpg", "rgba.png", "palette.gif", "grey16.png", "exif.jpg", "huge.jpg"]
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -67,6 +68,7 @@ def test_every_kind_of_photograph_gives_the_same_face(photos, name):
         ("zero.jpg", "empty"),
         ("text.jpg", "not an image"),
         ("missing.jpg", "no such file"),
+        (".", "a folder"),
     ],
 )
 def test_bad_files_say_why(photos, name, message):
@@ -124,15 +126,27 @@ def test_a_file_that_is_no_checkpoint_is_one_line(photos, tmp_path):
         ["invert", photos / "good.png", "--out", tmp_path, "--model", photos / "text.jpg"],
     ):
         result = restyle(*command)
-        assert result.returncode == 1 and "not a checkpoint of any known format" in result.stderr
+        assert result.returncode == 2 and "not a checkpoint of any known format" in result.stderr
         assert len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_expected_failures_are_one_line(photos, tmp_path):
     result = restyle("invert", photos / "good.png", "--out", tmp_path, "--model", "faces/unknown")
-    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert result.returncode == 2 and "Traceback" not in result.stderr
     assert "faces/restyle-psp" in result.stderr
+    result = restyle("invert", "--out", tmp_path)
+    assert result.returncode == 2 and "no photographs given" in result.stderr
+
+
+def test_aligned_photographs_are_not_squashed(photos, tmp_path):
+    Image.new("RGB", (400, 300)).save(tmp_path / "wide.png")
+    face = rl.align(open_photo(photos / "good.png"), 256)
+    face.save(tmp_path / "face.png")
+    paths = [tmp_path / "wide.png", tmp_path / "face.png"]
+    result = restyle("invert", *paths, "--out", tmp_path / "out", "--steps", 1, "--aligned")
+    assert result.returncode == 1 and "wide.png: 400 x 300" in result.stderr
+    assert (tmp_path / "out" / "face-1024.png").exists()
 
 
 def test_environment_yml_agrees_with_pyproject():

@@ -109,6 +109,10 @@ def test_cut_generators_are_as_good_as_their_recipe_says(name, heldout):
 def test_noise_is_fixed_unless_random(z):
     G = rl.load_generator("faces-64")
     w = G.map(z)
+    assert torch.equal(G.synthesize(w, noise="none"), G.synthesize(w, noise="none"))
+    assert not torch.equal(G.synthesize(w, noise="none"), G.synthesize(w))
+    with pytest.raises(ValueError, match="'frozen'"):
+        G.synthesize(w, noise="frozen")
     fixed = G.synthesize(w)
     assert torch.equal(fixed, G.synthesize(w))
     random = G.synthesize(w, noise="random")

@@ -31,6 +31,8 @@ def test_it_comes_nearer(G, target, space):
     styles_differ = (result.latents[:, 1] - result.latents[:, 1, :1]).abs().amax() > 0
     assert styles_differ == (space == "W+")
     assert torch.equal(result.latents[:, 1, 7], result.latents[:, 1, 15])  # the slots that 64 px do not show follow
+    with torch.no_grad():
+        assert torch.allclose(result.images[:, 0], G.synthesize(result.latents[:, 0]), atol=1e-5)
     assert not result.latents.requires_grad and result.final(G).shape == (2, 3, 64, 64)
 
 

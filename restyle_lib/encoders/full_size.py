@@ -15,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from restyle_lib.encoders.backbones import IRSE50, BasicBlock, ResNet34
 
+MOST_STYLES = 20  # of a generator of 2048 px; no file may ask for more
 COARSE, MIDDLE = 3, 7  # pyramid: heads below COARSE read the smallest map, those below MIDDLE the middle one
 
 
@@ -60,6 +61,10 @@ class FullSizeEncoder(nn.Module):
 
     def __init__(self, backbone: nn.Module, in_channels: int, n_styles: int, pyramid: bool, progressive: bool):
         super().__init__()
+        if in_channels not in (3, 6) or not 2 <= n_styles <= MOST_STYLES:
+            raise ValueError(
+                f"{in_channels} input channels, {n_styles} styles: images are 3 or 6 and 2 to {MOST_STYLES}"
+            )
         self.backbone, self.in_channels, self.n_styles = backbone, in_channels, n_styles
         self.pyramid, self.progressive = pyramid, progressive
         bounds = [0, COARSE, min(MIDDLE, n_styles), n_styles] if pyramid else [0, n_styles]

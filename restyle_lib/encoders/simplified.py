@@ -55,6 +55,8 @@ class SimplifiedEncoder(nn.Module):
 
     def __init__(self, in_channels: int = 6, heads: int = 8, n_styles: int = 16):
         super().__init__()
+        if in_channels not in (3, 6) or not 0 < heads <= n_styles <= 20:
+            raise ValueError(f"no encoder of {in_channels} channels and {heads} heads for {n_styles} styles")
         self.in_channels, self.n_styles = in_channels, n_styles
         layers: list[nn.Module] = [nn.Conv2d(in_channels, WIDTHS[0], 3, padding=1)]
         for i, (width, blocks) in enumerate(zip(WIDTHS, BLOCKS, strict=True)):

@@ -14,11 +14,9 @@ from restyle_lib.data import downsample
 from restyle_lib.evaluation.metrics import HIGHER_IS_BETTER, table_metrics
 from restyle_lib.inversion.inverter import Inverter
 
-BATCH = 20
-
 
 @torch.no_grad()
-def evaluate(inverters: dict[str, Inverter], images: Tensor, steps: int = 10) -> pd.DataFrame:
+def evaluate(inverters: dict[str, Inverter], images: Tensor, steps: int = 10, batch: int = 20) -> pd.DataFrame:
     """Inverts images [n, 3, h, w] in [-1, 1] with each method: a row for each (method, image, step 0..steps).
 
     Metrics compare y_t, clamped, with the input, both at the size of the encoder's input.
@@ -27,8 +25,8 @@ def evaluate(inverters: dict[str, Inverter], images: Tensor, steps: int = 10) ->
     for method, inverter in inverters.items():
         metrics = table_metrics(inverter.domain.faces)
         last = 1 if inverter.one_pass else steps
-        for start in tqdm(range(0, len(images), BATCH), desc=f"evaluating {method}", unit="batch"):
-            x = inverter.prepare(images[start : start + BATCH])
+        for start in tqdm(range(0, len(images), batch), desc=f"evaluating {method}", unit="batch"):
+            x = inverter.prepare(images[start : start + batch]).cpu()
             trail = inverter.invert(x, last).images.clamp(-1, 1)
             for step in range(last + 1):
                 values = {name: metric(trail[:, step], x).tolist() for name, metric in metrics.items()}
@@ -46,7 +44,7 @@ def compare_full(inversions: dict[str, Tensor], images: Tensor, G, size: int = 2
     metrics, rows = table_metrics(), []
     for method, codes in inversions.items():
         for i, code in enumerate(tqdm(codes, desc=f"rendering {method} at {G.resolution[0]} px", unit="image")):
-            y = downsample(G.synthesize(code[None]).clamp(-1, 1), size)
+            y = downsample(G.synthesize(code[None].to(G.w_avg.device)).clamp(-1, 1), size).cpu()
             x = downsample(images[i : i + 1], size)
             rows.append({"method": method, "image": i} | {name: m(y, x).item() for name, m in metrics.items()})
     return pd.DataFrame(rows)
@@ -56,9 +54,15 @@ def seconds_per_image(inverter: Inverter, image: Tensor, steps: int, repeats: in
     """Median seconds from the start to the end of each step 1..steps at batch 1, of an image [1, 3, h, w]."""
     x = inverter.prepare(image)
     runs = []
+
+    def now() -> float:
+        if x.is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
     for _ in range(repeats + 1):
-        marks = [time.perf_counter()]
-        inverter.invert(x, steps, lambda t, w, y, marks=marks: marks.append(time.perf_counter()))
+        marks = [now()]
+        inverter.invert(x, steps, lambda t, w, y, marks=marks: marks.append(now()))
         runs.append(np.array(marks[1:]) - marks[0])
     return np.median(runs[1:], axis=0).tolist()  # the first run warms up
 

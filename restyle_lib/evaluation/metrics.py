@@ -14,7 +14,6 @@ from restyle_lib.torchvision_compat import make_torchvision_importable
 
 # The weights of Wang et al. 2003 for five scales; an image of 64 px is large enough for the first three.
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
 
 
 def l2(a: Tensor, b: Tensor) -> Tensor:

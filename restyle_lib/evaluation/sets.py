@@ -13,6 +13,7 @@ from restyle_lib.domains import Domain
 from restyle_lib.faces.align import align
 from restyle_lib.generators import load_generator
 from restyle_lib.images import PhotoError, open_photo, to_tensor
+from restyle_lib.precision import best_device
 
 HELDOUT_SEED = 20_000_000
 
@@ -23,7 +24,7 @@ def heldout(n: int) -> data.Renders:
     They are not samples of the cut generator that encoders are trained with, but they are still renders: easier than
     photographs, since a code that reproduces them exists.
     """
-    return data.renders(load_generator("faces-1024"), "heldout", n, HELDOUT_SEED, data.heldout_codes)
+    return data.renders(load_generator("faces-1024").to(best_device()), "heldout", n, HELDOUT_SEED, data.heldout_codes)
 
 
 def photographs() -> dict[str, Image.Image]:

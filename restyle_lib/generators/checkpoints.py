@@ -4,12 +4,14 @@ Nothing in a file is ever executed: safetensors hold no code, `.pt` files are re
 pickles by `generators.nvidia_pickle`.
 """
 
+import argparse
 import json
 import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,12 +19,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from restyle_lib.assets import AssetError
 from restyle_lib.data import save_atomically
 from restyle_lib.domains import of_dataset
 from restyle_lib.generators import nvidia_pickle, stylegan2
 from restyle_lib.generators.stylegan2 import StyleGAN2
 
 FORMAT = "restyle-companion stylegan2 1"
+INVERTER_FORMAT = "restyle-companion full-size inverter 1"
 LARGEST_HEADER = 100 * 2**20
 NOTHING_RUN = "Nothing in it was run; get the file from its authors"
 
@@ -86,7 +90,8 @@ def _check_zip(path: Path, size: int) -> None:
 
 
 def _read_torch(path: Path) -> dict:
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    with torch.serialization.safe_globals([argparse.Namespace]):  # of training scripts; it only holds values
+        content = torch.load(path, map_location="cpu", weights_only=True)
     for group in (content, *content.values()) if isinstance(content, Mapping) else ():
         for name, value in group.items() if isinstance(group, Mapping) else ():
             if isinstance(value, Tensor) and nvidia_pickle.claims_too_much(value):
@@ -114,7 +119,7 @@ def to_generator(path: Path) -> StyleGAN2:
 
 def generator_in(path: Path, kind: str, content: dict) -> StyleGAN2:
     """As `to_generator`, of what `read` found in the file at `path`."""
-    try:
+    with fitting(path):
         if kind == "ada":
             return stylegan2.from_ada(content["tensors"], content["clamp"])
         if kind == "safetensors":
@@ -123,16 +128,38 @@ def generator_in(path: Path, kind: str, content: dict) -> StyleGAN2:
             return _with_mean(stylegan2.from_rosinality(content["g_ema"]), content.get("latent_avg"), path)
         if isinstance(content, Mapping) and "state_dict" in content:
             return decoder(content, path)
-    except (KeyError, IndexError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-        raise wrong_geometry(path, error) from error
     raise CheckpointError(f"{path}: no generator in it; {_describe(content)}")
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Turns whatever goes wrong while a network is built from the file at `path` into one CheckpointError."""
+    try:
+        yield
+    except (CheckpointError, AssetError):
+        raise
+    except Exception as error:  # tensors and settings of an untrusted file can be wrong in any way
+        reason = " ".join(str(error).splitlines()[:2])[:200] or type(error).__name__
+        raise CheckpointError(f"{path}: its tensors fit no known network ({reason})") from error
+
+
+def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with "<name>.", without that."""
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+
+
+def options(content: Mapping) -> dict:
+    """The training options that an official checkpoint carries."""
+    opts = content.get("opts") or {}
+    return vars(opts) if isinstance(opts, argparse.Namespace) else dict(opts)
 
 
 def decoder(content: Mapping, path: Path) -> StyleGAN2:
     """The generator of an official pSp, e4e or ReStyle checkpoint."""
-    state = {k.removeprefix("decoder."): v for k, v in content["state_dict"].items() if k.startswith("decoder.")}
-    opts = content.get("opts") or {}
-    G = stylegan2.from_rosinality(state, of_dataset(str(opts.get("dataset_type", ""))).crop)
+    opts = options(content)
+    G = stylegan2.from_rosinality(
+        part(content["state_dict"], "decoder"), of_dataset(str(opts.get("dataset_type", ""))).rows
+    )
     expected = opts.get("output_size")
     if expected is not None and expected != G.resolution[1]:
         raise CheckpointError(f"{path}: says {expected} px, but its generator makes {G.resolution[1]} px")
@@ -150,12 +177,6 @@ def _with_mean(G: StyleGAN2, latent_avg: Tensor | None, path: Path) -> StyleGAN2
     return G
 
 
-def wrong_geometry(path: Path, error: Exception) -> CheckpointError:
-    """The error for a file whose tensors are missing, or of shapes that fit no network."""
-    first = str(error).splitlines()
-    return CheckpointError(f"{path}: its tensors fit no known network ({' '.join(first[:2])[:200]})")
-
-
 def _describe(content) -> str:
     if isinstance(content, Mapping):
         return f"its entries are {', '.join(map(str, list(content)[:6]))}"
@@ -170,6 +191,10 @@ def save_generator(path: Path, G: StyleGAN2) -> None:
 
 
 def _generator_from_safetensors(path: Path, content: dict) -> StyleGAN2:
-    if content["metadata"].get("format") != FORMAT:
-        raise CheckpointError(f"{path}: a safetensors file, but not a generator written by this program")
-    return stylegan2.from_geometry(json.loads(content["metadata"]["geometry"]), content["tensors"])
+    """A converted generator, or that of a converted inverter."""
+    metadata, tensors = content["metadata"], content["tensors"]
+    if metadata.get("format") == INVERTER_FORMAT:
+        return stylegan2.from_geometry(json.loads(metadata["generator"]), part(tensors, "generator"))
+    if metadata.get("format") == FORMAT:
+        return stylegan2.from_geometry(json.loads(metadata["geometry"]), tensors)
+    raise CheckpointError(f"{path}: a safetensors file, but not of a generator that this program converted")

@@ -175,24 +175,21 @@ class MobileGenerator(nn.Module):
     def synthesize(self, codes: Tensor, noise: str = "fixed") -> Tensor:
         """Codes [B, 512] or [B, k, 512] with k up to 16 -> RGB images [B, 3, s, s], nominal range [-1, 1], unclamped.
 
-        noise: "fixed" (the constants of the network) or "random" (fresh, of the same strength, per image).
-        Raises ValueError for codes of another shape or too few slots.
+        noise: "fixed" (the constants of the network), "random" (fresh, of the same strength, per image) or "none".
+        Raises ValueError for codes of another shape or too few slots, and for another word for noise.
         """
-        return self.pyramid(codes, noise)[-1]
-
-    def pyramid(self, codes: Tensor, noise: str = "fixed") -> list[Tensor]:
-        """As `synthesize`, but the images of all heads, smallest first (one image for the 1024 generator)."""
-        w = self._slots(codes)
-        strength = _fixed if noise == "fixed" else _random
+        if noise not in NOISE:
+            raise ValueError(f'noise must be "fixed", "random" or "none", not {noise!r}')
+        w, strength = self._slots(codes), NOISE[noise]
         x = self.stem(w[0], strength(self.stem.noise, len(codes)))
-        images = []
+        image = None
         for i, block in enumerate(self.blocks):
             n1, n2 = (strength(conv.noise, len(codes)) for conv in (block.conv1, block.conv2))
             x = block(x, w[1 + 2 * i], w[2 + 2 * i], n1, n2)
             size = 2 * x.shape[-1]
             if self.resolution[0] < 1024 and size >= self.smallest_head:
-                images.append(self.heads[str(size)](x, w[3 + 2 * i], images[-1] if images else None))
-        return images or [self.to_image(x, w[15])]
+                image = self.heads[str(size)](x, w[3 + 2 * i], image)
+        return self.to_image(x, w[15]) if image is None else image
 
     def _slots(self, codes: Tensor) -> tuple[Tensor, ...]:
         needed = self.slots_read
@@ -212,6 +209,13 @@ def _fixed(noise: Tensor, batch: int) -> Tensor:
 def _random(noise: Tensor, batch: int) -> Tensor:
     # The exported constants hold noise times its learned strength; a layer's strength is their standard deviation.
     return noise.std() * torch.randn(batch, *noise.shape[1:], device=noise.device, dtype=noise.dtype)
+
+
+def _none(noise: Tensor, batch: int) -> Tensor:
+    return torch.zeros_like(noise)
+
+
+NOISE = {"fixed": _fixed, "random": _random, "none": _none}
 
 
 def from_ir(mapping: dict[str, Tensor], synthesis: dict[str, Tensor], size: int) -> MobileGenerator:

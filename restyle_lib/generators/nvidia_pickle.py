@@ -53,8 +53,8 @@ def _reconstruct(meta):
 
 
 def _storage(data) -> torch.UntypedStorage:
-    if not isinstance(data, bytes):
-        raise UnsafePickle("a tensor's storage is not made of bytes")
+    if not isinstance(data, bytes) or data.startswith(b"PK"):  # torch writes these in its old, uncompressed format
+        raise UnsafePickle("a tensor's storage is not made of plain bytes")
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
@@ -83,6 +83,8 @@ ALLOWED = {
     ("torch.storage", "_load_from_bytes"): _storage,
     ("torch.nn.modules.container", "ModuleList"): Module,
     ("torch.nn.modules.container", "Sequential"): Module,
+    ("builtins", "set"): set,  # which names of buffers are not saved
+    ("__builtin__", "set"): set,
     ("torch", "device"): Inert,
     ("torch", "dtype"): Inert,
     ("torch", "float32"): None,
@@ -134,18 +136,19 @@ def read(path: Path) -> tuple[dict[str, Tensor], float | None]:
     if not isinstance(G, Module):
         raise UnreadablePickle("a pickle, but with no G_ema in it: not a stylegan2-ada-pytorch network")
     tensors: dict[str, Tensor] = {}
-    _collect(G, "", tensors)
+    _collect(G, "", tensors, set())
     clamp = G.state.get("_init_kwargs", {}).get("synthesis_kwargs", {}).get("conv_clamp")
     return tensors, float(clamp) if isinstance(clamp, (int, float)) else None
 
 
-def _collect(module: Module, prefix: str, tensors: dict[str, Tensor], depth: int = 0) -> None:
-    if depth > 20:
-        raise UnsafePickle("its modules are nested deeper than any network")
+def _collect(module: Module, prefix: str, tensors: dict[str, Tensor], seen: set[int]) -> None:
+    if id(module) in seen:
+        raise UnsafePickle("its modules contain one another")
+    seen.add(id(module))
     for kind in ("_parameters", "_buffers"):
         for name, value in (module.state.get(kind) or {}).items():
             if isinstance(value, Tensor):
                 tensors[prefix + name] = value.detach().float()
     for name, part in (module.state.get("_modules") or {}).items():
         if isinstance(part, Module):
-            _collect(part, f"{prefix}{name}.", tensors, depth + 1)
+            _collect(part, f"{prefix}{name}.", tensors, seen)

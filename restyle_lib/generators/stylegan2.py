@@ -128,6 +128,8 @@ class StyleGAN2(nn.Module):
         size = max(channels)
         if sorted(channels) != [2**i for i in range(2, size.bit_length())]:
             raise ValueError(f"sizes must be 4, 8, ... up to a power of two, got {sorted(channels)}")
+        if size > 2048 or max(*channels.values(), latent, 16 * layers) > 2048:
+            raise ValueError(f"larger than any StyleGAN2: {channels}, {layers} layers, latents of {latent}")
         self.crop, self.clamp = crop, clamp
         self.n_styles = 2 * (size.bit_length() - 1) - 2
         self.resolution = (crop[1] - crop[0] if crop else size, size)
@@ -172,9 +174,10 @@ class StyleGAN2(nn.Module):
         return image[:, :, slice(*self.crop)] if self.crop else image
 
 
-def from_rosinality(state: Dict[str, Tensor], crop: tuple[int, int] | None = None) -> StyleGAN2:
+def from_rosinality(state: Dict[str, Tensor], rows: tuple[float, float] | None = None) -> StyleGAN2:
     """A generator from a `g_ema` state dict of rosinality's converter, which pSp, e4e and ReStyle contain as well.
 
+    rows: share of the image's rows that is kept, from and to; None keeps all
     w_avg stays zero: that format keeps it beside the state dict. Raises KeyError where a tensor is missing.
     """
     blocks = sum(name.startswith("to_rgbs.") and name.endswith(".conv.weight") for name in state)
@@ -183,6 +186,7 @@ def from_rosinality(state: Dict[str, Tensor], crop: tuple[int, int] | None = Non
     channels = {4: state["conv1.conv.weight"].shape[1]}
     channels |= {8 * 2**i: state[f"convs.{2 * i + 1}.conv.weight"].shape[1] for i in range(blocks)}
     latent = state["conv1.conv.modulation.weight"].shape[1]
+    crop = tuple(round(share * max(channels)) for share in rows) if rows else None
     G = StyleGAN2(channels, layers, latent, crop)
     style = range(1, layers + 1)  # layer 0 is the normalisation
     tensors = {

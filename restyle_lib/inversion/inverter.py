@@ -19,7 +19,6 @@ from restyle_lib.inversion.refine import Callback, refine
 from restyle_lib.inversion.result import Inversion
 
 FORMAT = "restyle-companion inverter 1"
-FULL_SIZE_FORMAT = "restyle-companion full-size inverter 1"
 
 
 class Viewed:
@@ -118,13 +117,11 @@ def load_inverter(name: str | Path) -> Inverter:
     if not path.is_file():
         raise ValueError(f"no inverter {str(name)!r}; shipped are {', '.join(shipped_inverters())}, or give a path")
     kind, content = checkpoints.read(path)
-    if kind == "safetensors":
-        try:
+    with checkpoints.fitting(path):
+        if kind == "safetensors":
             return _from_safetensors(path, content["metadata"], content["tensors"])
-        except (KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-            raise checkpoints.wrong_geometry(path, error) from error
-    if holds_encoder(kind, content):
-        return _from_official(path, content)
+        if holds_encoder(kind, content):
+            return _from_official(path, content)
     raise CheckpointError(f"{path}: a checkpoint, but not of an encoder; a generator opens with load_generator")
 
 
@@ -143,9 +140,10 @@ def convert(checkpoint: Path, out: Path) -> str:
     if not holds_encoder(kind, content):
         checkpoints.save_generator(out, checkpoints.generator_in(checkpoint, kind, content))
         return "generator"
-    inverter = _from_official(checkpoint, content)
+    with checkpoints.fitting(checkpoint):
+        inverter = _from_official(checkpoint, content)
     metadata = {
-        "format": FULL_SIZE_FORMAT,
+        "format": checkpoints.INVERTER_FORMAT,
         "domain": inverter.domain.name,
         "encoder": json.dumps(full_size.geometry(inverter.encoder)),
         "generator": json.dumps(stylegan2.geometry(inverter.G)),
@@ -157,13 +155,10 @@ def convert(checkpoint: Path, out: Path) -> str:
 
 
 def _from_safetensors(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Inverter:
-    if metadata.get("format") == FULL_SIZE_FORMAT:
-        parts = {
-            part: {name.removeprefix(f"{part}."): x for name, x in tensors.items() if name.startswith(f"{part}.")}
-            for part in ("encoder", "generator")
-        }
-        encoder = full_size.from_geometry(**json.loads(metadata["encoder"]), tensors=parts["encoder"])
-        G = stylegan2.from_geometry(json.loads(metadata["generator"]), parts["generator"])
+    if metadata.get("format") == checkpoints.INVERTER_FORMAT:
+        encoder = json.loads(metadata["encoder"])
+        encoder = full_size.from_geometry(**encoder, tensors=checkpoints.part(tensors, "encoder"))
+        G = stylegan2.from_geometry(json.loads(metadata["generator"]), checkpoints.part(tensors, "generator"))
         domain = of_dataset(metadata["domain"])
         return Inverter(encoder, G, domain.input_size, domain).eval()
     if metadata.get("format") != FORMAT:
@@ -176,14 +171,10 @@ def _from_safetensors(path: Path, metadata: dict[str, str], tensors: dict[str, T
 
 
 def _from_official(path: Path, content: dict) -> Inverter:
-    opts = content.get("opts") or {}
-    state = {k.removeprefix("encoder."): v for k, v in content["state_dict"].items() if k.startswith("encoder.")}
+    opts = checkpoints.options(content)
     progressive = "Progressive" in str(opts.get("encoder_type", "")) or "4Editing" in str(opts.get("encoder_type", ""))
-    try:
-        encoder = full_size.from_official(state, progressive)
-        G = checkpoints.decoder(content, path)
-    except (KeyError, IndexError, RuntimeError) as error:
-        raise checkpoints.wrong_geometry(path, error) from error
+    encoder = full_size.from_official(checkpoints.part(content["state_dict"], "encoder"), progressive)
+    G = checkpoints.decoder(content, path)
     if encoder.n_styles != G.n_styles:
         raise CheckpointError(f"{path}: its encoder has {encoder.n_styles} styles, its generator {G.n_styles}")
     domain = of_dataset(str(opts.get("dataset_type", "")))

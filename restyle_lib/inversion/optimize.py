@@ -36,7 +36,7 @@ def optimize(
     space:  "W", one style for all slots, or "W+", a style for each
     init:   codes [B, k, 512] to start from, as an encoder gives them (the paper's hybrid); they are not disturbed by
             noise at first. Without it the start is w_avg.
-    callback(t, w_t, y_t) is called after each step with codes [B, k, 512] and what they rendered to before the step.
+    callback(t, w_t, y_t) is called after each step with codes [B, k, 512] and what was rendered before the step.
     Returns the first and the last codes and images, latents [B, 2, k, 512]. The perceptual distance is ST-LPIPS; the
     noise maps of the generator stay as they are, so a result is a code and nothing else.
     Raises ValueError for another space, steps < 1, and images or codes of another shape.
@@ -52,12 +52,12 @@ def optimize(
     distance = st_lpips().to(device)
     with torch.no_grad():
         target, sigma = distance.features(x), _spread(G)
-    start = G.w_avg.expand(len(x), G.n_styles, -1) if init is None else init.to(device)
+        start = G.w_avg.expand(len(x), G.n_styles, -1) if init is None else init.to(device)
+        trail = [(start, F.adaptive_avg_pool2d(G.synthesize(start), size))]
     w = start.mean(1, keepdim=True) if space == "W" else start[:, : G.slots_read]
     w = w.clone().requires_grad_()
     optimizer = torch.optim.Adam([w], lr=lr)
     rng = torch.Generator().manual_seed(seed)
-    trail = []
     with torch.enable_grad():
         for t in tqdm(range(1, steps + 1), desc=f"optimizing in {space}", unit="step", leave=False):
             progress = (t - 1) / steps
@@ -70,8 +70,6 @@ def optimize(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            if t == 1:
-                trail.append((start.detach(), y.detach()))
             if callback:
                 callback(t, _all_slots(w.detach(), G.n_styles), y.detach())
     with torch.no_grad():

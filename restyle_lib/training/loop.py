@@ -166,7 +166,8 @@ def train(
 
     def backward(loss: Tensor) -> None:
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()} at batch {iteration}; {checkpoint} is still good")
+            kept = f"{checkpoint} is still good" if checkpoint.exists() else "no checkpoint was written yet"
+            raise FloatingPointError(f"the loss is {loss.item()} at batch {iteration}; {kept}")
         accelerator.backward(loss)
 
     progress = tqdm(initial=iteration, total=schedule.total, desc=out.name, unit="batch", smoothing=0.05)
