@@ -7,6 +7,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from restyle_lib.data import to_float, to_uint8
+
 
 class PhotoError(ValueError):
     """A photograph cannot be used; the message says why and what to do."""
@@ -55,10 +57,10 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 def to_tensor(image: Image.Image) -> Tensor:
     """RGB PIL image -> [1, 3, h, w] in [-1, 1]."""
     values = torch.from_numpy(np.array(image.convert("RGB")))
-    return values.permute(2, 0, 1)[None].float() / 127.5 - 1
+    return to_float(values.permute(2, 0, 1)[None])
 
 
 def to_image(tensor: Tensor) -> Image.Image:
     """[3, h, w] or [1, 3, h, w] in [-1, 1] -> RGB PIL image; values outside are clamped."""
-    values = (tensor.detach().reshape(tensor.shape[-3:]).float().cpu().clamp(-1, 1) * 127.5 + 127.5).round()
-    return Image.fromarray(values.to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
+    values = to_uint8(tensor.detach().reshape(tensor.shape[-3:])).cpu()
+    return Image.fromarray(values.permute(1, 2, 0).contiguous().numpy())
