@@ -28,3 +28,30 @@ def latent(codes: Tensor, target: Tensor, scale: float, slots: int) -> Tensor:
     ones repeat the last of these, which would otherwise weigh as much as all others together.
     """
     return F.mse_loss(codes[:, :slots] / scale, target[:, :slots] / scale)
+
+
+def delta(codes: Tensor) -> Tensor:
+    """Sum over slots of the distance to slot 0's style, mean over the batch: keeps codes near W (e4e eq. 4)."""
+    return (codes[:, 1:] - codes[:, :1]).norm(dim=2).sum(1).mean()
+
+
+def w_norm(codes: Tensor, w_avg: Tensor) -> Tensor:
+    """Distance of the whole code from the mean code, mean over the batch (pSp eq. 3)."""
+    return (codes - w_avg).flatten(1).norm(dim=1).mean()
+
+
+def adversarial(discriminator: nn.Module, fake: Tensor) -> Tensor:
+    """Non-saturating loss of what a discriminator should take for real (Goodfellow 2014; e4e eq. 3)."""
+    return F.softplus(-discriminator(fake)).mean()
+
+
+def discrimination(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """The discriminator's side of `adversarial`."""
+    return F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake)).mean()
+
+
+def r1(discriminator: nn.Module, real: Tensor) -> Tensor:
+    """Squared gradient of the discriminator at real examples, mean over the batch (Mescheder et al. 2018, eq. 9)."""
+    real = real.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(real).sum(), real, create_graph=True)
+    return gradient.square().flatten(1).sum(1).mean()

@@ -13,18 +13,24 @@ import torch
 from safetensors.torch import load_file
 
 import restyle_lib as rl
-from restyle_lib import data
+from restyle_lib import data, encoders, losses
 from restyle_lib.encoders.simplified import SimplifiedEncoder
-from restyle_lib.inversion.inverter import load_inverter
+from restyle_lib.inversion.inverter import load_inverter, save_inverter, shipped_inverters
+from restyle_lib.inversion.refine import refine
 from restyle_lib.train import change
 from restyle_lib.training import loop, state
+from restyle_lib.training.adversary import Adversary, latent_discriminator
 from restyle_lib.training.distill import trainable
+from restyle_lib.training.replay import Replay
 from restyle_lib.training.samples import Pool, disturb
 from restyle_lib.training.settings import SETTINGS, Settings
 
 TINY = {
     "warmup_passes": 64,
     "warmup_batch": 4,
+    "replay_passes": 24,
+    "replay_states": 6,
+    "replay_batch": 2,
     "loop_passes": 40,
     "batch": 2,
     "renders": 20,
@@ -58,7 +64,7 @@ def finish(process: subprocess.Popen) -> None:
 def test_resume_after_kill_is_exact_to_the_bit(tmp_path, pool):
     """Two runs of the same settings, one of them killed without warning in either phase, give identical weights."""
     finish(start(tmp_path / "whole"))
-    for after in (4, 17):  # in the warm start, and in the loop
+    for after in (4, 17, 29):  # in the warm start, among replayed states, and in the loop
         process = start(tmp_path / "killed")
         checkpoint = tmp_path / "killed" / "restyle-psp" / "checkpoint.pt"
         deadline = time.monotonic() + 300
@@ -104,6 +110,88 @@ def test_the_loop_lowers_its_losses_step_by_step(pool, tmp_path):
     assert record["l2_5"] < record["l2_1"] and {"lpips_5", "id_5", "latent_5"} <= record.keys()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
     assert all(p.grad is None for p in pool.cut.parameters())
+
+
+def test_replayed_states_are_the_loops_own(pool, tmp_path):
+    """Each state is the loop's after so many steps, and images that have made all theirs are replaced."""
+    settings = tiny(replay_states=4, replay_batch=2, steps=2, long_every=0)
+    replay = Replay(pool, settings)
+    encoder = pool.start  # one pass: w_avg + E(x) at each step, whatever came before
+    images, left = replay.x.clone(), replay.left.clone()
+    with torch.no_grad():
+        for iteration in range(4):  # everyone has two turns
+            i = replay.take(iteration)
+            w, y = refine(encoder, pool.cut, replay.x[i], replay.w[i], replay.y[i], 1)
+            replay.put(i, w, y, torch.Generator().manual_seed(iteration))
+        assert (replay.left > 0).all()
+        for k in range(4):
+            replaced = not torch.equal(images[k], replay.x[k])
+            assert replaced == (left[k] <= 2)
+            steps = 2 - int(left[k]) if replaced else 2
+            expected = pool.cut.w_avg + steps * encoder(replay.x[k : k + 1])
+            assert torch.allclose(replay.w[k : k + 1], expected.expand(1, 16, -1), atol=1e-3)
+            at_start = torch.equal(replay.y[k], pool.average_image)
+            assert at_start == (steps == 0)
+    again = Replay(pool, settings)
+    again.load_state_dict(replay.state_dict())
+    assert torch.equal(again.w, replay.w) and torch.equal(again.left, replay.left)
+
+
+@pytest.mark.parametrize("name", ["e4e", "idinvert", "restyle-e4e", "restyle-psp-fpn"])
+def test_every_named_inverter_trains_and_loads(name, pool, tmp_path):
+    encoder = loop.train(tiny(name, warmup_passes=8, replay_passes=8 if "restyle" in name else 0), tmp_path, pool)
+    save_inverter(tmp_path / "mine.safetensors", encoder, "faces-64")
+    loaded = load_inverter(tmp_path / "mine.safetensors").encoder
+    assert (type(loaded), loaded.progressive) == (type(encoder), encoder.progressive)
+    assert loaded.in_channels == (6 if "restyle" in name else 3)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert ("d_codes" in log[-1]) == ("e4e" in name) and ("d_images" in log[-1]) == (name == "idinvert")
+    assert (tmp_path / "checkpoint.pt").stat().st_size > 0
+
+
+def test_a_progressive_encoder_sets_its_styles_free_one_by_one():
+    schedule = loop.Schedule(SETTINGS["restyle-e4e"])
+    stages = [schedule.stage(i, 8) for i in range(schedule.total)]
+    assert stages[0] == stages[schedule.warmup] == 0 and stages[-1] == 7 and stages == sorted(stages)
+    for design in encoders.DESIGNS:
+        encoder = encoders.build(3, 8, 16, design, progressive=True)
+        for p in encoder.parameters():
+            torch.nn.init.normal_(p, std=0.1)
+        encoder.stage = 2
+        with torch.no_grad():
+            styles = encoder(torch.randn(2, 3, 64, 64))
+        same = (styles == styles[:, :1]).all(dim=(0, 2))
+        assert same.tolist() == [True, False, False] + [True] * 13
+
+
+@torch.no_grad()
+def test_an_adversary_learns_and_remembers():
+    torch.manual_seed(0)
+    adversary = Adversary(latent_discriminator(8), 1e-2, torch.device("cpu"))
+    for iteration in range(60):
+        rng = torch.Generator().manual_seed(iteration)
+        adversary.loss(torch.randn(16, 8) + 2)
+        with torch.enable_grad():
+            last = adversary.learn(torch.randn(16, 8) - 2, iteration, rng)
+    assert last < 0.3 and len(adversary.pool) == 50
+    assert adversary.loss(torch.randn(16, 8) - 2) < adversary.loss(torch.randn(16, 8) + 2)
+    again = Adversary(latent_discriminator(8), 1e-2, torch.device("cpu"))
+    again.load_state_dict(adversary.state_dict())
+    x = torch.randn(4, 8)
+    assert torch.equal(again.network(x), adversary.network(x))
+
+
+def test_losses_by_hand():
+    codes = torch.zeros(2, 3, 4)
+    codes[0, 1] = 1.0  # at distance 2 from slot 0
+    assert losses.delta(codes).item() == pytest.approx(1.0)
+    assert losses.w_norm(codes, torch.zeros(4)).item() == pytest.approx(1.0)
+    scores = torch.nn.Linear(4, 1, bias=False)
+    torch.nn.init.constant_(scores.weight, 0.5)
+    assert losses.r1(scores, torch.randn(3, 4)).item() == pytest.approx(1.0)
+    sure = torch.nn.Flatten(0)
+    assert losses.adversarial(sure, torch.full((2, 1), 20.0)).item() == pytest.approx(0, abs=1e-6)
+    assert losses.discrimination(sure, torch.full((2, 1), 20.0), torch.full((2, 1), -20.0)).item() < 1e-6
 
 
 def test_nan_stops_with_a_message_and_keeps_the_checkpoint(pool, tmp_path, monkeypatch):
@@ -179,14 +267,14 @@ def test_an_encoder_begins_as_the_one_pass_encoder(pool):
 
 
 def test_both_methods_have_the_same_budget():
-    """The same start and the same number of encoder passes in the loop, of which ReStyle spends N on an image."""
+    """The same start and from there the same number of encoder passes, of which ReStyle spends N on an image."""
     psp, restyle = SETTINGS["psp"], SETTINGS["restyle-psp"]
     assert psp.init == restyle.init == "start"
     passes = []
     for settings in (psp, restyle):
         schedule = loop.Schedule(settings)
-        steps = sum(schedule.steps(i) for i in range(schedule.total - schedule.warmup))
-        passes.append(steps * settings.batch)
+        steps = sum(schedule.steps(i) for i in range(schedule.total - schedule.replayed))
+        passes.append(settings.warmup_passes + settings.replay_passes + steps * settings.batch)
     assert abs(passes[0] - passes[1]) < 100
 
 
@@ -195,6 +283,7 @@ def test_learning_rate_rises_and_falls_in_each_phase():
     rates = [schedule.lr(i) for i in range(schedule.total)]
     assert max(rates[: schedule.warmup]) == pytest.approx(schedule.settings.warmup_lr, rel=0.02)
     assert max(rates[schedule.warmup :]) == pytest.approx(schedule.settings.loop_lr, rel=0.15)
+    assert rates[schedule.replayed] < rates[schedule.replayed - 1]
     for last in (schedule.warmup - 1, schedule.total - 1):
         assert rates[last] < 0.01 * max(rates)
 
@@ -210,9 +299,10 @@ def test_unknown_names_and_settings_are_refused():
 
 
 def test_recipes_were_made_with_the_settings_in_the_code():
-    for name, settings in SETTINGS.items():
+    for inverter in shipped_inverters():
+        name = inverter.removeprefix("faces/")
         recipe = json.loads((data.WEIGHTS / f"faces-{name}.json").read_text())
-        assert recipe["settings"] == dataclasses.asdict(settings)
+        assert recipe["settings"] == dataclasses.asdict(SETTINGS[name])
 
 
 def test_files_of_the_cut_generators_hold_what_was_learned():

@@ -44,36 +44,69 @@ class StyleHeads(nn.Module):
         return x.reshape(len(x), self.heads, -1).float()
 
 
-class SimplifiedEncoder(nn.Module):
+def backbone(in_channels: int) -> nn.Sequential:
+    """Images [B, in_channels, s, s] -> a map [B, 160, s/8, s/8]."""
+    layers: list[nn.Module] = [nn.Conv2d(in_channels, WIDTHS[0], 3, padding=1)]
+    for i, (width, blocks) in enumerate(zip(WIDTHS, BLOCKS, strict=True)):
+        if i:
+            layers.append(nn.Conv2d(WIDTHS[i - 1], width, 3, stride=2, padding=1))
+        layers += [ResidualBlock(width) for _ in range(blocks)]
+    return nn.Sequential(*layers, nn.GroupNorm(GROUPS, WIDTHS[-1]), nn.SiLU())
+
+
+class Encoder(nn.Module):
     """Images [B, in_channels, s, s] in [-1, 1] -> residuals [B, n_styles, 512] to be added to the current codes.
 
     in_channels: 6 (the image beside the current reconstruction, ReStyle) or 3 (the image alone, one pass)
     heads:       style slots that the generator in the loop reads. The last head speaks for the finer slots too: a
                  small image does not show them one by one, but their common effect on colour, so what the loop sees
                  is what the code renders at 1024 px.
+    progressive: head 0 gives the style of all slots, head i what is added to slot i (e4e, section 4.2); training
+                 raises `stage`, the last slot that may differ, from 0
     """
 
-    def __init__(self, in_channels: int = 6, heads: int = 8, n_styles: int = 16):
+    def __init__(self, in_channels: int = 6, heads: int = 8, n_styles: int = 16, progressive: bool = False):
         super().__init__()
         if in_channels not in (3, 6) or not 0 < heads <= n_styles <= 20:
             raise ValueError(f"no encoder of {in_channels} channels and {heads} heads for {n_styles} styles")
-        self.in_channels, self.n_styles = in_channels, n_styles
-        layers: list[nn.Module] = [nn.Conv2d(in_channels, WIDTHS[0], 3, padding=1)]
-        for i, (width, blocks) in enumerate(zip(WIDTHS, BLOCKS, strict=True)):
-            if i:
-                layers.append(nn.Conv2d(WIDTHS[i - 1], width, 3, stride=2, padding=1))
-            layers += [ResidualBlock(width) for _ in range(blocks)]
-        self.body = nn.Sequential(*layers, nn.GroupNorm(GROUPS, WIDTHS[-1]), nn.SiLU())
-        self.heads = StyleHeads(WIDTHS[-1], heads)
+        self.in_channels, self.n_heads, self.n_styles = in_channels, heads, n_styles
+        self.progressive, self.stage = progressive, heads - 1
+        self.body = backbone(in_channels)
 
-    def begin_as(self, other: "SimplifiedEncoder") -> None:
-        """Takes another encoder's weights; channels that it does not see (the reconstruction) get zero weights."""
-        state = other.state_dict()
-        new = self.in_channels - other.in_channels
-        state["body.0.weight"] = F.pad(state["body.0.weight"], (0, 0, 0, 0, 0, new))
-        self.load_state_dict(state)
+    def styles(self, images: Tensor) -> Tensor:
+        """What the heads say, [B, heads, 512]."""
+        raise NotImplementedError("each design reads its maps in its own way")
 
     def forward(self, images: Tensor) -> Tensor:
-        residual = self.heads(self.body(images.contiguous(memory_format=torch.channels_last)))
-        finer = residual[:, -1:].expand(-1, self.n_styles - residual.shape[1], -1)
-        return torch.cat([residual, finer], dim=1)
+        styles = self.styles(images.contiguous(memory_format=torch.channels_last))
+        if self.progressive:
+            free = torch.arange(1, self.n_heads, device=styles.device) <= self.stage
+            styles = torch.cat([styles[:, :1], styles[:, :1] + styles[:, 1:] * free[:, None]], dim=1)
+        return all_slots(styles, self.n_styles)
+
+    def begin_as(self, other: "Encoder") -> None:
+        """Takes another encoder's weights, its heads only where they mean the same.
+
+        Channels that it does not see (the reconstruction) get zero weights.
+        """
+        same = type(self) is type(other) and self.progressive == other.progressive
+        state = {name: x for name, x in other.state_dict().items() if same or name.startswith("body.")}
+        new = self.in_channels - other.in_channels
+        state["body.0.weight"] = F.pad(state["body.0.weight"], (0, 0, 0, 0, 0, new))
+        self.load_state_dict(state, strict=same)
+
+
+class SimplifiedEncoder(Encoder):
+    """ReStyle's: all heads read the last map."""
+
+    def __init__(self, in_channels: int = 6, heads: int = 8, n_styles: int = 16, progressive: bool = False):
+        super().__init__(in_channels, heads, n_styles, progressive)
+        self.heads = StyleHeads(WIDTHS[-1], heads)
+
+    def styles(self, images: Tensor) -> Tensor:
+        return self.heads(self.body(images))
+
+
+def all_slots(codes: Tensor, n: int) -> Tensor:
+    """Codes [B, j, 512] -> [B, n, 512]: the last style, repeated in the finer slots that a cut generator leaves out."""
+    return torch.cat([codes, codes[:, -1:].expand(-1, n - codes.shape[1], -1)], dim=1)

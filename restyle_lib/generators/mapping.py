@@ -11,6 +11,7 @@ class Mapping(nn.Module):
     """Normalises z [B, 512], then `layers` fully connected layers with leaky ReLU -> w [B, 512].
 
     Equalised learning rates are folded into weight [layers, 512, 512] and bias [layers, 512] when these are loaded.
+    Always in the precision of its weights, autocast or not: codes are what everything else is compared in.
     """
 
     def __init__(self, layers: int = 8, latent: int = 512):
@@ -20,6 +21,7 @@ class Mapping(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         x = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
-        for weight, bias in zip(self.weight, self.bias, strict=True):
-            x = math.sqrt(2) * F.leaky_relu(F.linear(x, weight, bias), 0.2)
+        with torch.autocast(z.device.type, enabled=False):
+            for weight, bias in zip(self.weight, self.bias, strict=True):
+                x = math.sqrt(2) * F.leaky_relu(F.linear(x, weight, bias), 0.2)
         return x

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from restyle_lib import encoders
 from restyle_lib.data import WEIGHTS, save_atomically
 from restyle_lib.domains import DOMAINS, Domain, of_dataset
-from restyle_lib.encoders import full_size
-from restyle_lib.encoders.simplified import SimplifiedEncoder
+from restyle_lib.encoders import Encoder, full_size
 from restyle_lib.generators import checkpoints, load_generator, stylegan2
 from restyle_lib.generators.checkpoints import CheckpointError
 from restyle_lib.generators.mobile import MobileGenerator
@@ -97,10 +97,12 @@ def _alike(a, b) -> bool:
     return abs(a[0] * b[1] / b[0] - a[1]) < 1
 
 
-def save_inverter(path: Path, encoder: SimplifiedEncoder, generator: str) -> None:
+def save_inverter(path: Path, encoder: Encoder, generator: str) -> None:
     """Writes an encoder as fp16 safetensors that says in its metadata what it is and which generator it needs."""
-    metadata = {"format": FORMAT, "generator": generator, "in_channels": str(encoder.in_channels)}
-    metadata |= {"heads": str(encoder.heads.heads), "n_styles": str(encoder.n_styles)}
+    metadata = {
+        "format": FORMAT,
+        "generator": generator,
+    } | {name: json.dumps(value) for name, value in encoders.geometry(encoder).items()}
     tensors = {name: value.detach().half().contiguous() for name, value in encoder.state_dict().items()}
     save_atomically(lambda temporary: save_file(tensors, temporary, metadata), path)
 
@@ -163,7 +165,7 @@ def _from_safetensors(path: Path, metadata: dict[str, str], tensors: dict[str, T
         return Inverter(encoder, G, domain.input_size, domain).eval()
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path}: a safetensors file, but not an inverter written by this program")
-    encoder = SimplifiedEncoder(*(int(metadata[key]) for key in ("in_channels", "heads", "n_styles")))
+    encoder = encoders.build(**{name: json.loads(metadata[name]) for name in encoders.SHAPE if name in metadata})
     encoder.load_state_dict({name: value.float() for name, value in tensors.items()})
     encoder = encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     G = load_generator(metadata["generator"])

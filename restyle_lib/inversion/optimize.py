@@ -8,6 +8,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from restyle_lib import losses
+from restyle_lib.encoders.simplified import all_slots
 from restyle_lib.inversion.refine import Callback
 from restyle_lib.inversion.result import Inversion
 from restyle_lib.perceptual import st_lpips
@@ -63,7 +64,7 @@ def optimize(
             progress = (t - 1) / steps
             optimizer.param_groups[0]["lr"] = lr * _ramp(progress)
             noise = 0 if init is not None else NOISE * sigma * max(0.0, 1 - progress / NOISE_UNTIL) ** 2
-            codes = _all_slots(w + noise * torch.randn(w.shape, generator=rng).to(device), G.n_styles)
+            codes = all_slots(w + noise * torch.randn(w.shape, generator=rng).to(device), G.n_styles)
             y = F.adaptive_avg_pool2d(G.synthesize(codes), size)
             # summed over images: what one image's search does must not depend on the others
             loss = distance(y, target).sum() + lambda_l2 * len(x) * losses.l2(y, x)
@@ -71,17 +72,12 @@ def optimize(
             loss.backward()
             optimizer.step()
             if callback:
-                callback(t, _all_slots(w.detach(), G.n_styles), y.detach())
+                callback(t, all_slots(w.detach(), G.n_styles), y.detach())
     with torch.no_grad():
-        codes = _all_slots(w.detach(), G.n_styles)
+        codes = all_slots(w.detach(), G.n_styles)
         trail.append((codes, F.adaptive_avg_pool2d(G.synthesize(codes), size)))
     latents, images = zip(*trail, strict=True)
     return Inversion(torch.stack(latents, 1).cpu(), torch.stack(images, 1).cpu())
-
-
-def _all_slots(w: Tensor, n: int) -> Tensor:
-    """Codes [B, j, 512] with the last style repeated in the slots up to n, which W or a cut generator leaves out."""
-    return torch.cat([w, w[:, -1:].expand(-1, n - w.shape[1], -1)], dim=1)
 
 
 def _ramp(progress: float) -> float:

@@ -1,4 +1,4 @@
-"""Trains one inverter: a warm start on pairs with known codes, then the paper's loop with image losses."""
+"""Trains one inverter: pairs with known codes, states of the loop one by one, then the paper's loop as it is."""
 
 import copy
 import json
@@ -16,26 +16,33 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from restyle_lib import data, losses
-from restyle_lib.encoders.simplified import SimplifiedEncoder
+from restyle_lib import data, encoders, losses
 from restyle_lib.faces.identity import Identity
 from restyle_lib.inversion.refine import refine
 from restyle_lib.perceptual import st_lpips
 from restyle_lib.precision import autocast, has_fast_bf16
 from restyle_lib.training import state
+from restyle_lib.training.adversary import Adversary, image_discriminator, latent_discriminator
+from restyle_lib.training.replay import Replay
 from restyle_lib.training.samples import Pool, generator_for
 from restyle_lib.training.settings import Settings
 
 
 @dataclass
 class Schedule:
-    """Batch counts of the two phases, and the learning rate of every batch."""
+    """Batch counts of the three phases, and the learning rate of every batch."""
 
     settings: Settings
 
     @cached_property
     def warmup(self) -> int:
+        """The first batch after the warm start."""
         return self.settings.warmup_passes // self.settings.warmup_batch
+
+    @cached_property
+    def replayed(self) -> int:
+        """The first batch of the true loop."""
+        return self.warmup + self.settings.replay_passes // self.settings.replay_batch
 
     @cached_property
     def total(self) -> int:
@@ -43,26 +50,43 @@ class Schedule:
         while passes < self.settings.loop_passes:
             passes += self.settings.batch * self.steps(batches)
             batches += 1
-        return self.warmup + batches
+        return self.replayed + batches
 
     def steps(self, i: int) -> int:
         """Refinement steps of the i-th batch of the loop."""
         s = self.settings
         return 2 * s.steps if s.long_every and i % s.long_every == s.long_every - 1 else s.steps
 
+    def share(self, iteration: int) -> float:
+        """How much of the passes of replay and loop is done, 0 to 1."""
+        s = self.settings
+        replayed = min(iteration - self.warmup, self.replayed - self.warmup) * s.replay_batch
+        looped = max(iteration - self.replayed, 0) / max(self.total - self.replayed, 1) * s.loop_passes
+        return max(replayed + looped, 0) / (s.replay_passes + s.loop_passes or 1)
+
+    def stage(self, iteration: int, heads: int) -> int:
+        """The last slot that a progressive encoder may set apart: none until a quarter of the way, all after half."""
+        share = self.share(iteration)
+        return min(int(1 + (share - 0.25) * 4 * (heads - 1)), heads - 1) if share >= 0.25 else 0
+
     def lr(self, iteration: int) -> float:
-        """Linear rise over 100 batches, then a cosine to zero, in each phase."""
-        in_warmup = iteration < self.warmup
-        peak = self.settings.warmup_lr if in_warmup else self.settings.loop_lr
-        i, n = (iteration, self.warmup) if in_warmup else (iteration - self.warmup, self.total - self.warmup)
-        return peak * min(1.0, (i + 1) / 100) * (1 + math.cos(math.pi * i / n)) / 2
+        """A short linear rise, then a cosine to zero: once for the warm start, once for all that follows."""
+        if iteration < self.warmup:
+            i, n, peak, share = iteration, self.warmup, self.settings.warmup_lr, iteration / self.warmup
+        else:
+            i, n = iteration - self.warmup, self.total - self.warmup
+            peak, share = self.settings.loop_lr, self.share(iteration)
+        rise = min(1.0, (i + 1) / min(100, 1 + n // 20))
+        return peak * rise * (1 + math.cos(math.pi * share)) / 2
 
 
 class Critics(NamedTuple):
-    """The frozen networks that losses look through."""
+    """The networks that losses look through: two frozen ones, and the discriminators that learn beside the encoder."""
 
     identity: nn.Module
     distance: nn.Module
+    codes: Adversary | None = None
+    images: Adversary | None = None
 
 
 def batch_losses(settings: Settings, pool: Pool, critics: Critics, x: Tensor, x_codes: Tensor) -> Callable:
@@ -75,6 +99,9 @@ def batch_losses(settings: Settings, pool: Pool, critics: Critics, x: Tensor, x_
         "lpips": settings.lambda_lpips,
         "id": settings.lambda_id,
         "latent": settings.lambda_latent,
+        "delta": settings.lambda_delta,
+        "adversarial": settings.lambda_latent_adversarial,
+        "realism": settings.lambda_image_adversarial,
     }
 
     def loss(codes: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -84,6 +111,12 @@ def batch_losses(settings: Settings, pool: Pool, critics: Critics, x: Tensor, x_
             "id": losses.identity(critics.identity, y, x_embedding),
             "latent": losses.latent(codes[known], x_codes[known], pool.codes_scale, pool.cut.slots_read),
         }
+        if settings.lambda_delta:
+            terms["delta"] = losses.delta(codes[:, : pool.cut.slots_read])
+        if critics.codes:
+            terms["adversarial"] = critics.codes.loss(codes[:, : pool.cut.slots_read].flatten(0, 1))
+        if critics.images:
+            terms["realism"] = critics.images.loss(y)
         return terms | {"total": sum(weights[name] * term for name, term in terms.items())}
 
     return loss
@@ -124,6 +157,42 @@ def loop_step(
     return record
 
 
+def replay_step(
+    encoder: nn.Module,
+    pool: Pool,
+    replay: Replay,
+    iteration: int,
+    rng: torch.Generator,
+    settings: Settings,
+    critics: Critics,
+    backward: Callable,
+) -> dict:
+    """One refinement step of images that are at different steps; the encoder learns from all of them at once."""
+    i = replay.take(iteration)
+    loss = batch_losses(settings, pool, critics, replay.x[i], replay.x_codes[i])
+    record = {}
+
+    def learn(t: int, w: Tensor, y: Tensor) -> None:
+        terms = loss(w, y)
+        backward(terms["total"])
+        record.update({f"{name}_replay": term for name, term in terms.items()})
+
+    replay.put(i, *refine(encoder, pool.cut, replay.x[i], replay.w[i], replay.y[i], 1, learn), rng)
+    return record
+
+
+def teach(critics: Critics, pool: Pool, count: int, iteration: int, rng: torch.Generator) -> dict:
+    """The discriminators' step after the encoder's: real codes are those of W, real images the full renders."""
+    record = {}
+    if critics.codes:
+        z = torch.randn(count * pool.cut.slots_read, len(pool.cut.w_avg), generator=rng)
+        record["d_codes"] = critics.codes.learn(pool.cut.map(z.to(pool.device)), iteration, rng)
+    if critics.images:
+        i = torch.randint(pool.n_full, (count,), generator=rng)
+        record["d_images"] = critics.images.learn(data.to_float(pool.images[i].to(pool.device)), iteration, rng)
+    return record
+
+
 def train(
     settings: Settings,
     out: Path,
@@ -141,7 +210,8 @@ def train(
     precision = "bf16" if has_fast_bf16(pool.device) else "no"
     accelerator = Accelerator(mixed_precision=precision, cpu=pool.device.type == "cpu")
     schedule = Schedule(settings)
-    encoder = SimplifiedEncoder(settings.in_channels, pool.cut.slots_read, pool.cut.n_styles)
+    shape = (settings.in_channels, pool.cut.slots_read, pool.cut.n_styles)
+    encoder = encoders.build(*shape, settings.design, settings.progressive)
     if pool.start:
         encoder.begin_as(pool.start)
     ema = copy.deepcopy(encoder).requires_grad_(False).eval().to(accelerator.device)
@@ -149,6 +219,15 @@ def train(
     optimizer = torch.optim.Adam(encoder.parameters(), lr=settings.warmup_lr, betas=(0.9, 0.99))
     encoder, optimizer = accelerator.prepare(encoder, optimizer)
     critics = Critics(Identity().to(accelerator.device), st_lpips().to(accelerator.device))
+    if settings.lambda_latent_adversarial:
+        latent_critic = Adversary(latent_discriminator(), settings.discriminator_lr, accelerator.device)
+        critics = critics._replace(codes=latent_critic)
+    if settings.lambda_image_adversarial:
+        image_critic = Adversary(image_discriminator(), settings.discriminator_lr, accelerator.device)
+        critics = critics._replace(images=image_critic)
+    replay = Replay(pool, settings) if settings.replay_passes else None
+    others = {"replay": replay, "codes": critics.codes, "images": critics.images}  # what else a resume must restore
+    others = {name: part for name, part in others.items() if part}
 
     checkpoint, log = out / "checkpoint.pt", out / "log.jsonl"
     out.mkdir(parents=True, exist_ok=True)
@@ -159,6 +238,8 @@ def train(
         accelerator.unwrap_model(encoder).load_state_dict(saved["encoder"])
         ema.load_state_dict(saved["ema"])
         optimizer.load_state_dict(saved["optimizer"])
+        for name, part in others.items():
+            part.load_state_dict(saved[name])
         iteration = saved["iteration"]
         state.rewind_log(log, iteration)
     else:
@@ -177,21 +258,25 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr(iteration)
         optimizer.zero_grad()
-        if in_warmup := iteration < schedule.warmup:
-            examples = pool.pairs(rng, settings.warmup_batch)
-        else:
-            examples = pool.batch(rng, settings.batch)
+        for model in (accelerator.unwrap_model(encoder), ema):
+            model.stage = schedule.stage(iteration, pool.cut.slots_read)
         with accelerator.autocast():
-            if in_warmup:
-                record = warmup_step(encoder, pool, examples, settings, backward)
+            if iteration < schedule.warmup:
+                count = settings.warmup_batch
+                record = warmup_step(encoder, pool, pool.pairs(rng, count), settings, backward)
+            elif iteration < schedule.replayed:
+                count = settings.replay_batch
+                record = replay_step(encoder, pool, replay, iteration, rng, settings, critics, backward)
             else:
-                steps = schedule.steps(iteration - schedule.warmup)
-                record = loop_step(encoder, pool, examples, settings, steps, critics, backward)
+                count, steps = settings.batch, schedule.steps(iteration - schedule.replayed)
+                record = loop_step(encoder, pool, pool.batch(rng, count), settings, steps, critics, backward)
         accelerator.clip_grad_norm_(encoder.parameters(), 1.0)
         optimizer.step()
+        if iteration >= schedule.warmup:
+            record |= teach(critics, pool, count, iteration, rng)
         for average, p in zip(ema.parameters(), encoder.parameters(), strict=True):
             average.lerp_(p.detach(), 1 - min(settings.ema, (iteration + 1) / (iteration + 10)))
-        iteration, images = iteration + 1, images + len(examples[0])
+        iteration, images = iteration + 1, images + count
         progress.update()
 
         if iteration % 20 == 0 or iteration == schedule.total:
@@ -206,6 +291,7 @@ def train(
         if iteration % settings.checkpoint_every == 0 or iteration == schedule.total:
             saved = {"encoder": accelerator.unwrap_model(encoder).state_dict(), "ema": ema.state_dict()}
             saved |= {"optimizer": optimizer.state_dict(), "iteration": iteration, "settings": asdict(settings)}
+            saved |= {name: part.state_dict() for name, part in others.items()}
             state.save(checkpoint, saved)
     progress.close()
     return ema

@@ -11,6 +11,10 @@ class Settings:
     """The cut generator in the loop: 64 px costs 16 ms forward and backward on two cores, 128 px eight times that."""
     init: str = ""
     """The one-pass inverter whose weights training starts from; none: random weights."""
+    design: str = "simplified"
+    """"simplified": all heads read the last map (ReStyle, section 4.2); "pyramid": three maps (pSp, section 3.1)."""
+    progressive: bool = False
+    """e4e: one style for all slots at first; the others' differences are set free one by one."""
     in_channels: int = 6
     """6: the image beside the current reconstruction (ReStyle). 3: the image alone (one pass)."""
     steps: int = 5
@@ -21,18 +25,31 @@ class Settings:
     """Half the paper's: each image gives N gradients, and few hours are better spent on more, smaller batches."""
     warmup_passes: int = 12_000
     """Encoder passes of the warm start: pairs of images with known codes, no generator call."""
-    loop_passes: int = 40_000
-    """Encoder passes of the true loop: with the warm start, the same sum for every method from `start` on."""
+    replay_passes: int = 0
+    """Encoder passes on states of the loop that are visited in turn (see training/replay.py)."""
+    replay_states: int = 64
+    """Images on their way at a time: an image's next turn comes after eight batches, so that batches differ."""
+    replay_batch: int = 8
+    loop_passes: int = 10_000
+    """Encoder passes of the true loop. All phases together are as many passes for every method from `start` on."""
     warmup_batch: int = 32
     warmup_lr: float = 1e-3
     loop_lr: float = 4e-4
-    """Adam from a warm start; both phases end in a cosine to zero."""
+    """Adam from a warm start, falling as one cosine over replay and loop; the warm start has a cosine of its own."""
     lambda_l2: float = 1.0
     lambda_lpips: float = 0.8
     lambda_id: float = 0.1
     """The paper's weights for faces (section 5 and its code)."""
     lambda_latent: float = 0.1
     """Small beside the image losses; keeps the codes near those that the generator knows."""
+    lambda_delta: float = 0.0
+    """Of the differences between a code's styles, 2e-4 in e4e."""
+    lambda_latent_adversarial: float = 0.0
+    """Of the discriminator that tells codes from those of W, 0.1 in e4e."""
+    lambda_image_adversarial: float = 0.0
+    """Of the discriminator that tells reconstructions from images, 0.08 in IDInvert."""
+    discriminator_lr: float = 1e-4
+    """Five times e4e's: the run is short."""
     renders: int = 3000
     """Renders of the full generator in the pool; the other half of each batch are fresh cut-generator samples."""
     cut_samples: int = 4000
@@ -50,6 +67,10 @@ class Settings:
     seed: int = 0
 
 
+ONE_PASS = {"init": "start", "in_channels": 3, "steps": 1, "long_every": 0, "batch": 8}
+RESTYLE = {"init": "start", "replay_passes": 30_000}
+E4E = {"progressive": True, "lambda_delta": 2e-4, "lambda_latent_adversarial": 0.1}
+
 SETTINGS = {
     # Where the others begin, as the paper's encoders all begin at one face-recognition network: a one-pass encoder.
     "start": Settings(
@@ -64,8 +85,13 @@ SETTINGS = {
         disturb=False,
         checkpoint_every=100,
     ),
-    "psp": Settings(
-        init="start", in_channels=3, steps=1, long_every=0, batch=8, warmup_passes=0, loop_passes=52_000, cut_samples=0
-    ),
-    "restyle-psp": Settings(init="start"),
+    "psp": Settings(**ONE_PASS, warmup_passes=0, loop_passes=52_000, cut_samples=0),
+    "e4e": Settings(**ONE_PASS, **E4E, loop_passes=40_000, design="pyramid"),
+    # the published one has no identity loss
+    "idinvert": Settings(
+        **ONE_PASS, warmup_passes=0, loop_passes=52_000, cut_samples=0, lambda_id=0, lambda_image_adversarial=0.08
+    ),  # fmt: skip
+    "restyle-psp": Settings(**RESTYLE),
+    "restyle-e4e": Settings(**RESTYLE, **E4E),
+    "restyle-psp-fpn": Settings(**RESTYLE, design="pyramid"),
 }

@@ -1,0 +1,29 @@
+"""pSp's encoder (Richardson et al. 2021, section 3.1) at the size of ours: the heads read three maps."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from restyle_lib.encoders.simplified import BLOCKS, WIDTHS, Encoder, StyleHeads
+
+COARSE, MIDDLE = 3, 7  # heads below COARSE read the smallest map, those below MIDDLE the middle one, as in the paper
+# Where the maps of a half and of a quarter of the input size end among the backbone's layers.
+HALF, QUARTER = (sum(1 + blocks for blocks in BLOCKS[:i]) for i in (2, 3))
+
+
+class PyramidEncoder(Encoder):
+    """pSp's and, progressive, e4e's: coarse heads read the last map, finer ones earlier maps enriched by it."""
+
+    def __init__(self, in_channels: int = 3, heads: int = 8, n_styles: int = 16, progressive: bool = False):
+        super().__init__(in_channels, heads, n_styles, progressive)
+        self.lateral = nn.ModuleList(nn.Conv2d(width, WIDTHS[3], 1) for width in (WIDTHS[2], WIDTHS[1]))
+        self.heads = nn.ModuleList(StyleHeads(WIDTHS[3], n) for n in (COARSE, MIDDLE - COARSE, heads - MIDDLE))
+
+    def styles(self, images: Tensor) -> Tensor:
+        half = self.body[:HALF](images)
+        quarter = self.body[HALF:QUARTER](half)
+        maps = [self.body[QUARTER:](quarter)]
+        for lateral, finer in zip(self.lateral, (quarter, half), strict=True):
+            coarser = F.interpolate(maps[-1], finer.shape[2:], mode="bilinear", align_corners=False)
+            maps.append(coarser + lateral(finer))
+        return torch.cat([heads(x) for heads, x in zip(self.heads, maps, strict=True)], dim=1)

@@ -1,0 +1,74 @@
+"""Discriminators that learn beside an encoder: of codes (e4e, section 4.3) and of images (IDInvert, section 3.1)."""
+
+import torch
+from torch import Tensor, nn
+
+from restyle_lib import losses
+from restyle_lib.encoders.simplified import WIDTHS, backbone
+
+R1_EVERY, R1_WEIGHT = 16, 10.0  # lazy regularisation, as in e4e and StyleGAN2
+POOL = 50  # codes of earlier batches that the discriminator may be shown again, so that it does not forget them
+
+
+def latent_discriminator(latent: int = 512, layers: int = 4) -> nn.Module:
+    """Codes [B, 512] -> scores [B]: the multilayer perceptron of e4e."""
+    hidden = [part for _ in range(layers) for part in (nn.Linear(latent, latent), nn.LeakyReLU(0.2))]
+    return nn.Sequential(*hidden, nn.Linear(latent, 1), nn.Flatten(0))
+
+
+def image_discriminator() -> nn.Module:
+    """Images [B, 3, s, s] -> scores [B], by the encoders' body."""
+    return nn.Sequential(
+        backbone(3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(WIDTHS[-1] * 16, 1), nn.Flatten(0)
+    )
+
+
+class Adversary:
+    """A discriminator with its optimizer and its memory of earlier fakes; the encoder sees it frozen."""
+
+    def __init__(self, network: nn.Module, lr: float, device: torch.device):
+        self.network = network.to(device).requires_grad_(False)
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=(0.0, 0.99))
+        self.pool: list[Tensor] = []
+        self.shown: Tensor | None = None
+
+    def loss(self, fake: Tensor) -> Tensor:
+        """The encoder's loss for what it made; of a batch's fakes the first ones are kept for `learn`."""
+        self.shown = fake.detach() if self.shown is None else self.shown
+        return losses.adversarial(self.network, fake)
+
+    def learn(self, real: Tensor, iteration: int, rng: torch.Generator) -> Tensor:
+        """One step of the discriminator; returns its loss. Every 16th also bounds its gradient (R1)."""
+        fake, self.shown = self._with_earlier(self.shown.float(), rng), None
+        self.network.requires_grad_(True)
+        loss = losses.discrimination(self.network, real, fake)
+        total = loss
+        if iteration % R1_EVERY == 0:
+            total = loss + R1_WEIGHT / 2 * R1_EVERY * losses.r1(self.network, real)
+        self.optimizer.zero_grad()
+        total.backward()
+        self.optimizer.step()
+        self.network.requires_grad_(False)
+        return loss.detach()
+
+    def _with_earlier(self, fake: Tensor, rng: torch.Generator) -> Tensor:
+        """Every second fake, by chance, is exchanged for one of the pool once that is full."""
+        shown = []
+        for one in fake:
+            if len(self.pool) < POOL:
+                self.pool.append(one)
+            elif torch.rand((), generator=rng) < 0.5:
+                i = int(torch.randint(POOL, (), generator=rng))
+                one, self.pool[i] = self.pool[i], one
+            shown.append(one)
+        return torch.stack(shown)
+
+    def state_dict(self) -> dict:
+        """Everything that an exact resume needs."""
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "pool": self.pool}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continues from `state_dict`."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.pool = [one.to(next(self.network.parameters()).device) for one in state["pool"]]
