@@ -116,12 +116,13 @@ def architecture(encoder: nn.Module, G: nn.Module) -> plt.Figure:
 
 
 def training_curves(log: pd.DataFrame, steps: int) -> plt.Figure:
-    """The log of `restyle_lib.training`: latent error of the warm start; L2 of the first and last step of the loop."""
-    log = log.reindex(columns=["iteration", "latent", "l2_1", f"l2_{steps}"])  # a short run lacks some
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    """The log of `restyle_lib.training`: latent error of the warm start; L2 of replayed states and of the true loop."""
+    loop = {"l2_replay": "replayed, any step"} | {f"l2_{t}": f"loop, step {t}" for t in sorted({1, steps})}
+    log = log.reindex(columns=["iteration", "latent", *loop])  # a short run lacks some
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
     sns.lineplot(log, x="iteration", y="latent", marker="o", ax=left)
-    left.set(title="warm start", ylabel="latent error")
-    for step in sorted({1, steps}):
-        sns.lineplot(log, x="iteration", y=f"l2_{step}", marker="o", ax=right, label=f"step {step}")
-    right.set(title="true loop", ylabel="L2 in [-1, 1]")
+    left.set(title="warm start", xlabel="batch", ylabel="latent error")
+    for name, label in loop.items():
+        sns.lineplot(log, x="iteration", y=name, marker="o", ax=right, label=label)
+    right.set(title="images", xlabel="batch", ylabel="L2 in [-1, 1]")
     return figure

@@ -42,7 +42,10 @@ PROFILES = {
         samples=2,
         training={
             "warmup_passes": 64,
-            "loop_passes": 70,
+            "replay_passes": 40,
+            "replay_states": 4,
+            "replay_batch": 2,
+            "loop_passes": 30,
             "batch": 2,
             "renders": 10,
             "cut_samples": 20,
@@ -58,7 +61,9 @@ PROFILES = {
         samples=6,
         training={
             "warmup_passes": 4000,
-            "loop_passes": 1500,
+            "replay_passes": 1200,
+            "replay_states": 32,
+            "loop_passes": 300,
             "renders": 100,
             "cut_samples": 400,
             "validation": 20,
