@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import restyle_lib as rl
 from restyle_lib import profiles
 from restyle_lib.data import downsample, to_float, to_uint8
-from restyle_lib.evaluation import evaluate, metrics
+from restyle_lib.evaluation import cache, evaluate, metrics
 from restyle_lib.perceptual import st_lpips
 
 
@@ -82,6 +82,40 @@ def test_evaluation_keeps_the_last_partial_batch(heldout):
         (summary.n == 23).all() and (summary.low <= summary["mean"]).all() and (summary["mean"] <= summary.high).all()
     )
     assert "L2" in evaluate.with_intervals(summary, ["method", "step"])
+
+
+def test_what_was_measured_is_remembered_until_anything_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESTYLE_CACHE", str(tmp_path))
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return pd.DataFrame({"L2": [0.1 + 0.2, 1e-17]})
+
+    x = torch.randn(2, 3)
+    first, again = (cache.remembered(cache.digest("psp", x, 5), compute) for _ in range(2))
+    assert len(calls) == 1 and first.equals(again) and first.L2[0] == 0.1 + 0.2
+    for other in (cache.digest("psp", x + 1e-6, 5), cache.digest("psp", x, 6), cache.digest("psp", x.T, 5)):
+        cache.remembered(other, compute)
+    assert len(calls) == 4
+    monkeypatch.setattr(cache, "_code", lambda: "another version")
+    cache.remembered(cache.digest("psp", x, 5), compute)
+    assert len(calls) == 5
+    layer = torch.nn.Linear(2, 2)
+    before = cache.digest(layer)
+    torch.nn.init.zeros_(layer.bias)
+    assert cache.digest(layer) != before
+
+
+def test_an_interrupted_measurement_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESTYLE_CACHE", str(tmp_path))
+
+    def fail():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.remembered("key", fail)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_seconds_grow_with_steps():

@@ -1,6 +1,7 @@
 """Measures inverters on images: one row per image, method and step, and their means with intervals."""
 
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from restyle_lib.data import downsample
+from restyle_lib.evaluation.cache import digest, remembered
 from restyle_lib.evaluation.metrics import HIGHER_IS_BETTER, table_metrics
 from restyle_lib.inversion.inverter import Inverter
 
@@ -19,35 +21,44 @@ from restyle_lib.inversion.inverter import Inverter
 def evaluate(inverters: dict[str, Inverter], images: Tensor, steps: int = 10, batch: int = 20) -> pd.DataFrame:
     """Inverts images [n, 3, h, w] in [-1, 1] with each method: a row for each (method, image, step 0..steps).
 
-    Metrics compare y_t, clamped, with the input, both at the size of the encoder's input.
+    Metrics compare y_t, clamped, with the input, both at the size of the encoder's input. What was measured before, of
+    the same images with the same weights and code, comes from the cache, so an interrupted evaluation goes on.
     """
-    rows = []
+    tables = []
     for method, inverter in inverters.items():
-        metrics = table_metrics(inverter.domain.faces)
+        metrics, weights = table_metrics(inverter.domain.faces), digest(inverter)
         last = 1 if inverter.one_pass else steps
+
+        def measure(x: Tensor, inverter=inverter, metrics=metrics, last=last) -> pd.DataFrame:
+            trail = inverter.invert(x, last).images.clamp(-1, 1)
+            compared = [
+                {name: metric(trail[:, t], x).tolist() for name, metric in metrics.items()} for t in range(last + 1)
+            ]
+            each = [pd.DataFrame({"image": range(len(x)), "step": t} | values) for t, values in enumerate(compared)]
+            return pd.concat(each)
+
         for start in tqdm(range(0, len(images), batch), desc=f"evaluating {method}", unit="batch"):
             x = inverter.prepare(images[start : start + batch]).cpu()
-            trail = inverter.invert(x, last).images.clamp(-1, 1)
-            for step in range(last + 1):
-                values = {name: metric(trail[:, step], x).tolist() for name, metric in metrics.items()}
-                rows += [
-                    {"method": method, "image": start + i, "step": step, "size": x.shape[2]}
-                    | {name: v[i] for name, v in values.items()}
-                    for i in range(len(x))
-                ]
-    return pd.DataFrame(rows)
+            rows = remembered(digest(weights, x, last, list(metrics)), partial(measure, x))
+            tables.append(rows.assign(method=method, image=rows.image + start, size=x.shape[2]))
+    return pd.concat(tables, ignore_index=True)
 
 
 @torch.no_grad()
 def compare_full(inversions: dict[str, Tensor], images: Tensor, G, size: int = 256) -> pd.DataFrame:
     """Codes {method: [n, k, 512]} rendered by the full generator and compared with images [n, 3, s, s] at `size` px."""
-    metrics, rows = table_metrics(), []
+    metrics, weights, tables = table_metrics(), digest(G), []
+
+    def measure(code: Tensor, x: Tensor) -> pd.DataFrame:
+        y = downsample(G.synthesize(code.to(G.w_avg.device)).clamp(-1, 1), size).cpu()
+        return pd.DataFrame({name: metric(y, x).tolist() for name, metric in metrics.items()})
+
     for method, codes in inversions.items():
         for i, code in enumerate(tqdm(codes, desc=f"rendering {method} at {G.resolution[0]} px", unit="image")):
-            y = downsample(G.synthesize(code[None].to(G.w_avg.device)).clamp(-1, 1), size).cpu()
             x = downsample(images[i : i + 1], size)
-            rows.append({"method": method, "image": i} | {name: m(y, x).item() for name, m in metrics.items()})
-    return pd.DataFrame(rows)
+            rows = remembered(digest(weights, code, x, list(metrics)), partial(measure, code[None], x))
+            tables.append(rows.assign(method=method, image=i))
+    return pd.concat(tables, ignore_index=True)
 
 
 def seconds_per_image(inverter: Inverter, image: Tensor, steps: int, repeats: int = 5) -> list[float]:

@@ -1,0 +1,41 @@
+"""Measured tables, kept in the cache under a hash of everything that they depend on: data, weights and this code."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from restyle_lib.data import cache_dir, save_atomically
+
+
+def digest(*parts) -> str:
+    """SHA-256 of tensors, modules (their tensors) and plain values, in their order."""
+    sha = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, nn.Module):
+            part = digest(*(x for item in part.state_dict().items() for x in item))
+        if isinstance(part, Tensor):
+            sha.update(f"{part.dtype} {list(part.shape)}".encode())
+            part = part.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes()
+        sha.update(part if isinstance(part, bytes) else json.dumps(part).encode())
+    return sha.hexdigest()
+
+
+@cache
+def _code() -> str:
+    """The hash of the library's source and PyTorch's version: another way of measuring must not find old results."""
+    files = sorted(Path(__file__).resolve().parent.parent.rglob("*.py"))
+    return digest(*(file.read_bytes() for file in files), torch.__version__)
+
+
+def remembered(key: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The table that `compute` returns, from the cache where the same key and the same code have made it before."""
+    path = cache_dir() / "results" / f"{digest(key, _code())}.csv"
+    if not path.exists():
+        save_atomically(lambda temporary: compute().to_csv(temporary, index=False), path)
+    return pd.read_csv(path)
