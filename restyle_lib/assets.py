@@ -98,7 +98,7 @@ SHIPPED = {
     "faces-restyle-psp.safetensors": Shipped(
         "restyle train restyle-psp --ship",
         OURS,
-        "dcfbd1e283de8efc1a607b50f9799311b3c2861fe640bb88340adb2c5fd6ccea",
+        "2b9f7898d1a1005125ca256eb8f90ee2d66d9a75c06cdee8c39717904346fb1c",
         3965464,
     ),
     "faces-start.safetensors": Shipped(
