@@ -99,7 +99,7 @@ SHIPPED = {
         "restyle train restyle-psp --ship",
         OURS,
         "2b9f7898d1a1005125ca256eb8f90ee2d66d9a75c06cdee8c39717904346fb1c",
-        3965464,
+        3965512,
     ),
     "faces-start.safetensors": Shipped(
         "restyle train start --ship", OURS, "3a155848893044414845e2bb206a74c33853b85279be8a20d13787ccdf0875b3", 3963736
