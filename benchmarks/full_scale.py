@@ -23,10 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import restyle_lib as rl
-from restyle_lib.data import REPOSITORY
+from restyle_lib import profiles
 from restyle_lib.evaluation.evaluate import save_table
 from restyle_lib.official import random_checkpoint
-from restyle_lib.precision import has_fast_bf16
+from restyle_lib.precision import best_device, has_fast_bf16
 
 GEOMETRIES = {"FFHQ 1024": "faces", "church 256": "church", "cars 512x384": "cars"}
 
@@ -111,8 +111,8 @@ def main(repeats: int = 3, batches: tuple[int, ...] = (1, 4), compile: bool = Fa
     repeats: timed calls of each, of which the median counts
     compile: also pass both through torch.compile
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtypes = [torch.float32] + [torch.bfloat16] * has_fast_bf16(torch.device(device))
+    where = best_device()
+    device, dtypes = where.type, [torch.float32] + [torch.bfloat16] * has_fast_bf16(where)
     rows = []
     with tempfile.TemporaryDirectory() as folder, tqdm(total=3 * len(dtypes) * len(batches), unit="row") as progress:
         for title, domain in GEOMETRIES.items():
@@ -128,10 +128,10 @@ def main(repeats: int = 3, batches: tuple[int, ...] = (1, 4), compile: bool = Fa
                     progress.update()
             del inverter
             gc.collect()
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads of {cpu_name()}"
-    table = pd.DataFrame(rows).assign(machine=where)
-    print(f"on {where}\n{table.drop(columns='machine').to_string(index=False, float_format='{:.3g}'.format)}")
-    save_table(table, REPOSITORY / "data" / "results" / "benchmark_full_scale.csv")
+    machine = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads of {cpu_name()}"
+    table = pd.DataFrame(rows).assign(machine=machine)
+    print(f"on {machine}\n{table.drop(columns='machine').to_string(index=False, float_format='{:.3g}'.format)}")
+    save_table(table, profiles.load("default").results / "benchmark_full_scale.csv")
 
 
 def cpu_name() -> str:

@@ -1,18 +1,19 @@
 """README's tables are the files in data/results: `python -m restyle_lib.readme` writes them in; a test compares."""
 
 import re
-from pathlib import Path
 
 import pandas as pd
 
+from restyle_lib import profiles
 from restyle_lib.data import REPOSITORY
 
 README = REPOSITORY / "README.md"
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def filled(text: str, results: Path = REPOSITORY / "data" / "results") -> str:
-    """`text` with every place `<!-- table: NAME --> … <!-- end -->` holding the table of results/NAME.csv."""
+def filled(text: str) -> str:
+    """`text` with every place `<!-- table: NAME --> … <!-- end -->` holding the table of data/results/NAME.csv."""
+    results = profiles.load("default").results
     return PLACE.sub(lambda place: place[1] + markdown(pd.read_csv(results / f"{place[2]}.csv")) + place[3], text)
 
 

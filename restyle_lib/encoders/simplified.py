@@ -1,5 +1,7 @@
 """The simplified encoder of ReStyle (section 4.2): all k style heads read one, final feature map."""
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,7 +56,7 @@ def backbone(in_channels: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.GroupNorm(GROUPS, WIDTHS[-1]), nn.SiLU())
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """Images [B, in_channels, s, s] in [-1, 1] -> residuals [B, n_styles, 512] to be added to the current codes.
 
     in_channels: 6 (the image beside the current reconstruction, ReStyle) or 3 (the image alone, one pass)
@@ -73,9 +75,9 @@ class Encoder(nn.Module):
         self.progressive, self.stage = progressive, heads - 1
         self.body = backbone(in_channels)
 
+    @abstractmethod
     def styles(self, images: Tensor) -> Tensor:
-        """What the heads say, [B, heads, 512]."""
-        raise NotImplementedError("each design reads its maps in its own way")
+        """What the heads say, [B, heads, 512]; each design reads the backbone's maps in its own way."""
 
     def forward(self, images: Tensor) -> Tensor:
         styles = self.styles(images.contiguous(memory_format=torch.channels_last))

@@ -21,7 +21,7 @@ def digest(*parts) -> str:
             part = digest(*(x for item in part.state_dict().items() for x in item))
         if isinstance(part, Tensor):
             sha.update(f"{part.dtype} {list(part.shape)}".encode())
-            part = part.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes()
+            part = part.detach().cpu().numpy().tobytes()
         sha.update(part if isinstance(part, bytes) else json.dumps(part).encode())
     return sha.hexdigest()
 

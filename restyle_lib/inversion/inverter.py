@@ -99,10 +99,8 @@ def _alike(a, b) -> bool:
 
 def save_inverter(path: Path, encoder: Encoder, generator: str) -> None:
     """Writes an encoder as fp16 safetensors that says in its metadata what it is and which generator it needs."""
-    metadata = {
-        "format": FORMAT,
-        "generator": generator,
-    } | {name: json.dumps(value) for name, value in encoders.geometry(encoder).items()}
+    metadata = {"format": FORMAT, "generator": generator}
+    metadata |= {name: json.dumps(value) for name, value in encoders.geometry(encoder).items()}
     tensors = {name: value.detach().half().contiguous() for name, value in encoder.state_dict().items()}
     save_atomically(lambda temporary: save_file(tensors, temporary, metadata), path)
 

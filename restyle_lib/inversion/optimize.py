@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from restyle_lib import losses
 from restyle_lib.encoders.simplified import all_slots
+from restyle_lib.inversion.inverter import Viewed
 from restyle_lib.inversion.refine import Callback
 from restyle_lib.inversion.result import Inversion
 from restyle_lib.perceptual import st_lpips
@@ -49,12 +50,12 @@ def optimize(
     if init is not None and init.shape != (len(images), G.n_styles, len(G.w_avg)):
         raise ValueError(f"init must be [{len(images)}, {G.n_styles}, {len(G.w_avg)}], got {list(init.shape)}")
     device, size = G.w_avg.device, tuple(min(side, LARGEST) for side in G.resolution)
-    x = F.adaptive_avg_pool2d(images.to(device), size)
+    x, view = F.adaptive_avg_pool2d(images.to(device), size), Viewed(G, size)
     distance = st_lpips().to(device)
     with torch.no_grad():
         target, sigma = distance.features(x), _spread(G)
         start = G.w_avg.expand(len(x), G.n_styles, -1) if init is None else init.to(device)
-        trail = [(start, F.adaptive_avg_pool2d(G.synthesize(start), size))]
+        trail = [(start, view.synthesize(start))]
     w = start.mean(1, keepdim=True) if space == "W" else start[:, : G.slots_read]
     w = w.clone().requires_grad_()
     optimizer = torch.optim.Adam([w], lr=lr)
@@ -65,7 +66,7 @@ def optimize(
             optimizer.param_groups[0]["lr"] = lr * _ramp(progress)
             noise = 0 if init is not None else NOISE * sigma * max(0.0, 1 - progress / NOISE_UNTIL) ** 2
             codes = all_slots(w + noise * torch.randn(w.shape, generator=rng).to(device), G.n_styles)
-            y = F.adaptive_avg_pool2d(G.synthesize(codes), size)
+            y = view.synthesize(codes)
             # summed over images: what one image's search does must not depend on the others
             loss = distance(y, target).sum() + lambda_l2 * len(x) * losses.l2(y, x)
             optimizer.zero_grad()
@@ -75,7 +76,7 @@ def optimize(
                 callback(t, all_slots(w.detach(), G.n_styles), y.detach())
     with torch.no_grad():
         codes = all_slots(w.detach(), G.n_styles)
-        trail.append((codes, F.adaptive_avg_pool2d(G.synthesize(codes), size)))
+        trail.append((codes, view.synthesize(codes)))
     latents, images = zip(*trail, strict=True)
     return Inversion(torch.stack(latents, 1).cpu(), torch.stack(images, 1).cpu())
 
