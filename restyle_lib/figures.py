@@ -107,10 +107,10 @@ def architecture(encoder: nn.Module, G: nn.Module) -> plt.Figure:
         ((7.5, 1), (8.3, 1)),
     ]:
         axis.annotate("", end, start, arrowprops=arrow)
-    back = {"arrowstyle": "->", "color": "C0", "connectionstyle": "bar,fraction=-0.09"}
-    axis.annotate("", (0.3, -0.1), (9.1, 0.3), arrowprops=back)
-    axis.text(4.7, -1.0, "the next step sees the new reconstruction", color="C0", ha="center")
-    axis.set(xlim=(-1, 10.2), ylim=(-1.2, 2.3))
+    axis.plot([9.1, 9.1, 0.3], [0.3, -0.8, -0.8], color="C0", linewidth=1.2)
+    axis.annotate("", (0.3, -0.15), (0.3, -0.8), arrowprops={"arrowstyle": "->", "color": "C0", "shrinkA": 0})
+    axis.text(4.7, -1.1, "the next step sees the new reconstruction", color="C0", ha="center")
+    axis.set(xlim=(-1, 10.2), ylim=(-1.3, 2.3))
     axis.axis("off")
     return figure
 
@@ -125,4 +125,5 @@ def training_curves(log: pd.DataFrame, steps: int) -> plt.Figure:
     for name, label in loop.items():
         sns.lineplot(log, x="iteration", y=name, marker="o", ax=right, label=label)
     right.set(title="images", xlabel="batch", ylabel="L2 in [-1, 1]")
+    right.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
