@@ -68,7 +68,7 @@ class StyledConv(nn.Module):
         x = self.modulation(x, w)
         x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
         x = F.conv2d(x, self.pointwise, self.bias)
-        return F.leaky_relu_(x.add_(noise), 0.2)
+        return F.leaky_relu_(x.add_(noise.to(x.dtype)), 0.2)
 
 
 class Stem(nn.Module):
@@ -85,7 +85,7 @@ class Stem(nn.Module):
     def forward(self, w: Tensor, noise: Tensor) -> Tensor:
         x = self.modulation(self.constant.expand(len(w), -1, -1, -1), w)
         x = F.conv2d(x, self.weight, self.bias, padding=1)
-        return F.leaky_relu_(x.add_(noise), 0.2)
+        return F.leaky_relu_(x.add_(noise.to(x.dtype)), 0.2)
 
 
 class Block(nn.Module):
