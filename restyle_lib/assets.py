@@ -102,7 +102,7 @@ SHIPPED = {
         3965512,
     ),
     "faces-start.safetensors": Shipped(
-        "restyle train start --ship", OURS, "3a155848893044414845e2bb206a74c33853b85279be8a20d13787ccdf0875b3", 3963736
+        "restyle train start --ship", OURS, "a5d213f6227dfc06a6407b8c37af678b5b9603eed53ca7a65420219acb0e0c82", 3963736
     ),
     "faces-w_avg.safetensors": Shipped(
         "restyle_lib.training.statistics",

@@ -30,6 +30,15 @@ def latent(codes: Tensor, target: Tensor, scale: float, slots: int) -> Tensor:
     return F.mse_loss(codes[:, :slots] / scale, target[:, :slots] / scale)
 
 
+def prior(codes: Tensor, w_avg: Tensor, whitening: Tensor, slots: int) -> Tensor:
+    """Squared Mahalanobis distance of each style from w_avg, in the mean 1 for samples of W (psi 1).
+
+    Not in the paper; for images whose code is unknown. Directions in which W hardly varies count most: a style that
+    moves along them is one that the generator has never met. whitening [512, 512] is `Pool.whitening`.
+    """
+    return ((codes[:, :slots] - w_avg) @ whitening).square().mean()
+
+
 def delta(codes: Tensor) -> Tensor:
     """Sum over slots of the distance to slot 0's style, mean over the batch: keeps codes near W (e4e eq. 4)."""
     return (codes[:, 1:] - codes[:, :1]).norm(dim=2).sum(1).mean()

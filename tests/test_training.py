@@ -18,7 +18,7 @@ from restyle_lib.encoders.simplified import SimplifiedEncoder
 from restyle_lib.inversion.inverter import load_inverter, save_inverter, shipped_inverters
 from restyle_lib.inversion.refine import refine
 from restyle_lib.train import change
-from restyle_lib.training import loop, state
+from restyle_lib.training import loop, samples, state
 from restyle_lib.training.adversary import Adversary, latent_discriminator
 from restyle_lib.training.distill import trainable
 from restyle_lib.training.replay import Replay
@@ -115,7 +115,7 @@ def test_the_loop_lowers_its_losses_step_by_step(pool, tmp_path):
 def test_replayed_states_are_the_loops_own(pool, tmp_path):
     """Each state is the loop's after so many steps, and images that have made all theirs are replaced."""
     settings = tiny(replay_states=4, replay_batch=2, steps=2, long_every=0)
-    replay = Replay(pool, settings)
+    replay = Replay(pool, settings, see=lambda x: [x.mean(dim=(1, 2, 3))])
     encoder = pool.start  # one pass: w_avg + E(x) at each step, whatever came before
     images, left = replay.x.clone(), replay.left.clone()
     with torch.no_grad():
@@ -132,9 +132,11 @@ def test_replayed_states_are_the_loops_own(pool, tmp_path):
             assert torch.allclose(replay.w[k : k + 1], expected.expand(1, 16, -1), atol=1e-3)
             at_start = torch.equal(replay.y[k], pool.average_image)
             assert at_start == (steps == 0)
-    again = Replay(pool, settings)
+    assert torch.equal(replay.seen[0], replay.x.mean(dim=(1, 2, 3)))  # what was seen of an image goes with it
+    again = Replay(pool, settings, replay.see)
     again.load_state_dict(replay.state_dict())
     assert torch.equal(again.w, replay.w) and torch.equal(again.left, replay.left)
+    assert torch.equal(again.seen[0], replay.seen[0])
 
 
 @pytest.mark.parametrize("name", ["e4e", "idinvert", "restyle-e4e", "restyle-psp-fpn"])
@@ -234,17 +236,41 @@ def test_examples_depend_on_seed_and_iteration_alone(pool):
 
 
 def test_pairs_are_what_they_claim(pool):
-    x, goal, y, y_codes = pool.pairs(torch.Generator().manual_seed(0), 30)
-    start = (y_codes == pool.cut.w_avg).all(dim=(1, 2))
-    assert 0 < start.sum() < 30
+    """The residual leads from the image beside x to x, as the one-pass encoder sees both."""
+    x, y, residual = pool.pairs(torch.Generator().manual_seed(0), 30)
+    first = (y == pool.average_image).flatten(1).all(1)
+    assert 0 < first.sum() < 30 and x.shape == y.shape == (30, 3, 64, 64)
     with torch.no_grad():
-        assert (pool.cut.synthesize(y_codes).clamp(-1, 1) - y).abs().mean() < 0.03  # bf16 and 8 bits
-        reached = pool.cut.w_avg + pool.start(x)
-    assert torch.allclose(goal[start], reached[start], atol=0.02)  # the first step is the one-pass encoder's
-    assert not torch.allclose(goal[~start], reached[~start], atol=0.2)
-    for codes in (goal, y_codes):  # the slots that 64 px do not show follow the last one that they do
-        assert torch.equal(codes[:, 7:8].expand(-1, 9, -1), codes[:, 7:])
-    assert x.shape == y.shape == (30, 3, 64, 64)
+        assert torch.allclose(residual[first], pool.start(x[first]), atol=0.05)  # bf16
+        seen = pool.start(x[~first]) - pool.start(y[~first])
+        rendered = pool.cut.synthesize(pool.near_codes[:20]).clamp(-1, 1)
+    assert torch.allclose(residual[~first], samples.GAIN * seen, atol=0.05)
+    assert (rendered - data.to_float(pool.near_images[:20])).abs().mean() < 0.03
+    assert torch.equal(residual[:, 7:8].expand(-1, 9, -1), residual[:, 7:])  # slots that 64 px do not show follow
+
+
+def test_pairs_without_a_start_are_of_known_codes():
+    """An encoder that starts from nothing learns the codes; of one pass, always from w_avg."""
+    G = rl.load_generator("faces-64")
+    settings = tiny(init="", in_channels=3, renders=4, cut_samples=4)
+    pool = Pool(rl.load_generator("faces-1024"), G, settings)
+    x, y, residual = pool.pairs(torch.Generator().manual_seed(0), 30)
+    assert (y == pool.average_image).all()
+    with torch.no_grad():
+        rendered = G.synthesize(G.w_avg + residual).clamp(-1, 1)
+    assert (rendered - x).square().mean() < 0.05
+
+
+@torch.no_grad()
+def test_codes_in_w_are_near_its_mean_in_every_direction(pool):
+    z = torch.randn(2000, 512, generator=torch.Generator().manual_seed(9))
+    codes = pool.cut.map(z)[:, None].expand(-1, 16, -1)
+    prior = [losses.prior(pool.cut.w_avg + scale * (codes - pool.cut.w_avg), pool.cut.w_avg, pool.whitening, 8)
+             for scale in (1, 2)]  # fmt: skip
+    assert prior[0].item() == pytest.approx(1, rel=0.05) and prior[1].item() == pytest.approx(4, rel=0.05)
+    astray = torch.randn(2000, 1, 512, generator=torch.Generator().manual_seed(8))
+    astray *= (codes - pool.cut.w_avg).std()
+    assert losses.prior(pool.cut.w_avg + astray, pool.cut.w_avg, pool.whitening, 8) > 3  # as long, but not in W
 
 
 def test_every_second_image_of_the_loop_is_unlike_any_render(pool):
@@ -269,7 +295,7 @@ def test_an_encoder_begins_as_the_one_pass_encoder(pool):
 def test_both_methods_have_the_same_budget():
     """The same start and from there the same number of encoder passes, of which ReStyle spends N on an image."""
     psp, restyle = SETTINGS["psp"], SETTINGS["restyle-psp"]
-    assert psp.init == restyle.init == "start"
+    assert psp.init == restyle.init == "faces/start"
     passes = []
     for settings in (psp, restyle):
         schedule = loop.Schedule(settings)

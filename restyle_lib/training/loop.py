@@ -88,17 +88,25 @@ class Critics(NamedTuple):
     codes: Adversary | None = None
     images: Adversary | None = None
 
+    @torch.no_grad()
+    def see(self, x: Tensor) -> list[Tensor]:
+        """What the losses compare of images x: their identity embeddings, and the perceptual network's layers."""
+        with autocast(x.device):
+            return [self.identity(x), *self.distance.features(x)]
 
-def batch_losses(settings: Settings, pool: Pool, critics: Critics, x: Tensor, x_codes: Tensor) -> Callable:
-    """The loss of one batch as a function of (w_t, y_t); features of the target are computed once, for all steps."""
+
+def batch_losses(
+    settings: Settings, pool: Pool, critics: Critics, x: Tensor, x_codes: Tensor, seen: list[Tensor]
+) -> Callable:
+    """The loss of one batch as a function of (w_t, y_t); seen = critics.see(x), computed once for all steps."""
     known = ~x_codes.isnan().any(dim=(1, 2))
-    with torch.no_grad():
-        x_features, x_embedding = critics.distance.features(x), critics.identity(x)
+    x_embedding, *x_features = seen
     weights = {
         "l2": settings.lambda_l2,
         "lpips": settings.lambda_lpips,
         "id": settings.lambda_id,
         "latent": settings.lambda_latent,
+        "prior": settings.lambda_prior,
         "delta": settings.lambda_delta,
         "adversarial": settings.lambda_latent_adversarial,
         "realism": settings.lambda_image_adversarial,
@@ -111,6 +119,8 @@ def batch_losses(settings: Settings, pool: Pool, critics: Critics, x: Tensor, x_
             "id": losses.identity(critics.identity, y, x_embedding),
             "latent": losses.latent(codes[known], x_codes[known], pool.codes_scale, pool.cut.slots_read),
         }
+        if not known.all():
+            terms["prior"] = losses.prior(codes[~known], pool.cut.w_avg, pool.whitening, pool.cut.slots_read)
         if settings.lambda_delta:
             terms["delta"] = losses.delta(codes[:, : pool.cut.slots_read])
         if critics.codes:
@@ -122,12 +132,11 @@ def batch_losses(settings: Settings, pool: Pool, critics: Critics, x: Tensor, x_
     return loss
 
 
-def warmup_step(encoder: nn.Module, pool: Pool, examples: tuple, settings: Settings, backward: Callable) -> dict:
-    """All pairs: the encoder sees (x_i, y_j) and learns w_i - w_j. A one-pass encoder starts at w_avg instead."""
-    x, x_codes, y, y_codes = examples
-    one_pass = settings.in_channels == 3
-    codes = pool.cut.w_avg + encoder(x) if one_pass else y_codes + encoder(torch.cat([x, y], dim=1))
-    loss = losses.latent(codes, x_codes, pool.codes_scale, pool.cut.slots_read)
+def warmup_step(encoder: nn.Module, pool: Pool, examples: tuple, backward: Callable) -> dict:
+    """Pairs: the encoder sees (x, y) and learns the residual from the one to the other; see `Pool.pairs`."""
+    x, y, residual = examples
+    found = encoder(x if encoder.in_channels == 3 else torch.cat([x, y], dim=1))
+    loss = losses.latent(found, residual, pool.codes_scale, pool.cut.slots_read)
     backward(loss)
     return {"latent": loss}
 
@@ -143,7 +152,7 @@ def loop_step(
 ) -> dict:
     """The true loop on one batch: a loss and a backward at each step, gradients summed over the steps."""
     x, codes = examples
-    loss = batch_losses(settings, pool, critics, x, codes)
+    loss = batch_losses(settings, pool, critics, x, codes, critics.see(x))
     record = {}
 
     def learn(t: int, w: Tensor, y: Tensor) -> None:
@@ -169,7 +178,7 @@ def replay_step(
 ) -> dict:
     """One refinement step of images that are at different steps; the encoder learns from all of them at once."""
     i = replay.take(iteration)
-    loss = batch_losses(settings, pool, critics, replay.x[i], replay.x_codes[i])
+    loss = batch_losses(settings, pool, critics, replay.x[i], replay.x_codes[i], [part[i] for part in replay.seen])
     record = {}
 
     def learn(t: int, w: Tensor, y: Tensor) -> None:
@@ -225,7 +234,7 @@ def train(
     if settings.lambda_image_adversarial:
         image_critic = Adversary(image_discriminator(), settings.discriminator_lr, accelerator.device)
         critics = critics._replace(images=image_critic)
-    replay = Replay(pool, settings) if settings.replay_passes else None
+    replay = Replay(pool, settings, critics.see) if settings.replay_passes else None
     others = {"replay": replay, "codes": critics.codes, "images": critics.images}  # what else a resume must restore
     others = {name: part for name, part in others.items() if part}
 
@@ -263,7 +272,7 @@ def train(
         with accelerator.autocast():
             if iteration < schedule.warmup:
                 count = settings.warmup_batch
-                record = warmup_step(encoder, pool, pool.pairs(rng, count), settings, backward)
+                record = warmup_step(encoder, pool, pool.pairs(rng, count), backward)
             elif iteration < schedule.replayed:
                 count = settings.replay_batch
                 record = replay_step(encoder, pool, replay, iteration, rng, settings, critics, backward)

@@ -10,7 +10,7 @@ class Settings:
     generator: str = "faces-64"
     """The cut generator in the loop: 64 px costs 16 ms forward and backward on two cores, 128 px eight times that."""
     init: str = ""
-    """The one-pass inverter whose weights training starts from; none: random weights."""
+    """The one-pass inverter, shipped or a file, whose weights training starts from; none: random weights."""
     design: str = "simplified"
     """"simplified": all heads read the last map (ReStyle, section 4.2); "pyramid": three maps (pSp, section 3.1)."""
     progressive: bool = False
@@ -19,21 +19,21 @@ class Settings:
     """6: the image beside the current reconstruction (ReStyle). 3: the image alone (one pass)."""
     steps: int = 5
     """N, refinement steps per batch, as in the paper; 1 for a one-pass encoder."""
-    long_every: int = 4
-    """Every 4th batch runs 2N steps: with N alone the loop diverges soon after the steps it was trained on."""
+    long_every: int = 3
+    """Every 3rd batch runs 2N steps: with N alone the loop diverges soon after the steps it was trained on."""
     batch: int = 4
     """Half the paper's: each image gives N gradients, and few hours are better spent on more, smaller batches."""
-    warmup_passes: int = 12_000
-    """Encoder passes of the warm start: pairs of images with known codes, no generator call."""
+    warmup_passes: int = 10_000
+    """Encoder passes of the warm start: pairs of images and the residual between them, no generator call."""
     replay_passes: int = 0
     """Encoder passes on states of the loop that are visited in turn (see training/replay.py)."""
     replay_states: int = 64
     """Images on their way at a time: an image's next turn comes after eight batches, so that batches differ."""
     replay_batch: int = 8
-    loop_passes: int = 10_000
+    loop_passes: int = 6_000
     """Encoder passes of the true loop. All phases together are as many passes for every method from `start` on."""
     warmup_batch: int = 32
-    warmup_lr: float = 1e-3
+    warmup_lr: float = 5e-4
     loop_lr: float = 4e-4
     """Adam from a warm start, falling as one cosine over replay and loop; the warm start has a cosine of its own."""
     lambda_l2: float = 1.0
@@ -42,6 +42,8 @@ class Settings:
     """The paper's weights for faces (section 5 and its code)."""
     lambda_latent: float = 0.1
     """Small beside the image losses; keeps the codes near those that the generator knows."""
+    lambda_prior: float = 0.1
+    """Of disturbed images, whose codes are unknown: without it, late steps leave what the generator has ever met."""
     lambda_delta: float = 0.0
     """Of the differences between a code's styles, 2e-4 in e4e."""
     lambda_latent_adversarial: float = 0.0
@@ -67,29 +69,38 @@ class Settings:
     seed: int = 0
 
 
-ONE_PASS = {"init": "start", "in_channels": 3, "steps": 1, "long_every": 0, "batch": 8}
-RESTYLE = {"init": "start", "replay_passes": 30_000}
+ONE_PASS = {"init": "faces/start", "in_channels": 3, "steps": 1, "long_every": 0, "batch": 8}
+RESTYLE = {"init": "faces/start", "replay_passes": 54_000}
 E4E = {"progressive": True, "lambda_delta": 2e-4, "lambda_latent_adversarial": 0.1}
 
 SETTINGS = {
-    # Where the others begin, as the paper's encoders all begin at one face-recognition network: a one-pass encoder.
-    "start": Settings(
+    # Where the others begin, as the paper's encoders all begin at one face-recognition network: a one-pass encoder,
+    # trained in two rounds, of which the first is not shipped.
+    "rough": Settings(
         in_channels=3,
         steps=1,
         long_every=0,
         batch=8,
         warmup_passes=64_000,
+        warmup_lr=1e-3,
         loop_passes=28_000,
         renders=2500,
         cut_samples=7500,
         disturb=False,
         checkpoint_every=100,
     ),
-    "psp": Settings(**ONE_PASS, warmup_passes=0, loop_passes=52_000, cut_samples=0),
-    "e4e": Settings(**ONE_PASS, **E4E, loop_passes=40_000, design="pyramid"),
+    "start": Settings(
+        **ONE_PASS | {"init": "runs/rough/rough.safetensors"},
+        warmup_passes=0,
+        loop_passes=52_000,
+        cut_samples=0,
+        lambda_prior=0.0,
+    ),
+    "psp": Settings(**ONE_PASS, warmup_passes=0, loop_passes=70_000, cut_samples=0),
+    "e4e": Settings(**ONE_PASS, **E4E, loop_passes=60_000, design="pyramid"),
     # the published one has no identity loss
     "idinvert": Settings(
-        **ONE_PASS, warmup_passes=0, loop_passes=52_000, cut_samples=0, lambda_id=0, lambda_image_adversarial=0.08
+        **ONE_PASS, warmup_passes=0, loop_passes=70_000, cut_samples=0, lambda_id=0, lambda_image_adversarial=0.08
     ),  # fmt: skip
     "restyle-psp": Settings(**RESTYLE),
     "restyle-e4e": Settings(**RESTYLE, **E4E),
