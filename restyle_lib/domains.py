@@ -23,28 +23,36 @@ class Domain:
     """Photographs are cropped by face alignment, and identity is compared by face embeddings."""
     backbone: str = "resnet34"
     """The official encoder's backbone."""
+    lambda_id: float = 0.0
+    """Weight of the identity loss in training, for faces."""
+    lambda_moco: float = 0.5
+    """Weight of the similarity of MoCo features, which takes the place of identity elsewhere."""
+    mirror: bool = True
+    """Training may show an image mirrored."""
 
     def prepare(self, photo: Image.Image, size: int | None = None) -> Image.Image:
         """A photograph as an encoder of this domain expects it: aligned (faces), or cut to the proportions.
 
         size: height in pixels, that of the encoder's input where not given. Raises NoFaceError for faces.
         """
+        return align(photo, size or self.input_size[0]) if self.faces else self.fit(photo, size)
+
+    def fit(self, photo: Image.Image, size: int | None = None) -> Image.Image:
+        """A photograph cut to the proportions of the encoder's input; see `prepare`."""
         height, width = self.input_size
         size = size or height
-        if self.faces:
-            return align(photo, size)
         return ImageOps.fit(upright_rgb(photo), (round(size * width / height), size), Image.Resampling.BICUBIC)
 
 
 DOMAINS = {
     domain.name: domain
     for domain in (
-        Domain("faces", 1024, faces=True, backbone="ir_se50"),
+        Domain("faces", 1024, faces=True, backbone="ir_se50", lambda_id=0.1, lambda_moco=0.0),
         Domain("cars", 512, input_size=(192, 256), rows=(1 / 8, 7 / 8)),
         Domain("church", 256),
         Domain("horse", 256),
         Domain("wild", 512),
-        Domain("toonify", 1024, faces=True, backbone="ir_se50"),
+        Domain("toonify", 1024, faces=True, backbone="ir_se50", lambda_id=1.0, lambda_moco=0.0),
     )
 }
 

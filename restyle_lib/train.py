@@ -10,8 +10,12 @@ import torch
 import tyro
 
 from restyle_lib import data, precision
+from restyle_lib.encoders import full_size
+from restyle_lib.faces.identity import Identity
 from restyle_lib.generators import load_generator
-from restyle_lib.inversion.inverter import save_inverter
+from restyle_lib.inversion.inverter import Inverter, save_full_size, save_inverter
+from restyle_lib.moco import moco_where_given
+from restyle_lib.training import full_scale
 from restyle_lib.training.loop import train, validate_on
 from restyle_lib.training.samples import Pool
 from restyle_lib.training.settings import SETTINGS
@@ -25,34 +29,68 @@ def run(
     resume: bool = True,
     ship: bool = False,
     override: Annotated[dict[str, float], tyro.conf.arg(metavar="KEY VALUE")] = {},  # noqa: B006 (never changed)
+    domain: str | None = None,
+    generator: Path | None = None,
+    images: Path | None = None,
+    moco: Path | None = None,
 ) -> Path:
-    """Trains the inverter `name` (see training/settings.py) into out/<name>/ and returns the file of its weights.
+    """Trains the inverter `name` into out/<name>/ and returns the file of its weights.
 
-    resume:   continue where a run in that folder was stopped
-    ship:     also write the weights and their recipe to data/weights/, as the ones that the project ships
-    override: settings to change, e.g. --override loop-passes 1000
-    Raises ValueError for an unknown name or setting.
+    Without --domain that is an encoder of the embedded faces (see training/settings.py). With it, the official method
+    in full size: restyle train restyle-psp --domain cars --generator stylegan2-car.pt --images cars/
+
+    resume:    continue where a run in that folder was stopped
+    ship:      also write the weights and their recipe to data/weights/, as the ones that the project ships
+    override:  settings to change, e.g. --override loop-passes 1000
+    domain:    faces, cars, church, horse, wild, toonify, or own
+    generator: a StyleGAN2 of the domain, any file that rl.load_generator opens
+    images:    a folder of photographs of the domain, at any depth; faces aligned
+    moco:      the public MoCo-v2 file, for the loss that takes the place of identity where there are no faces
+    Raises ValueError for an unknown name, setting or domain, and for files that do not fit.
     """
-    if name not in SETTINGS:
-        raise ValueError(f"no inverter {name!r}; there are {', '.join(SETTINGS)}")
-    settings = change(SETTINGS[name], override)
-    folder = out / name
     device = precision.best_device()
-    full, cut = (load_generator(generator).to(device) for generator in ("faces-1024", settings.generator))
-    pool = Pool(full, cut, settings)
-    heldout = data.renders(full, "validation", settings.validation, VALIDATION_SEED, data.heldout_codes)
-    validate = validate_on(pool, heldout, folder)
-    encoder = train(settings, folder, pool, validate, resume)
-    weights = folder / f"{name}.safetensors"
-    save_inverter(weights, encoder.cpu(), settings.generator)
+    if domain:
+        if ship or not (generator and images):
+            raise ValueError("--domain needs --generator and --images, and its weights are too large for --ship")
+        kind = full_scale.domain_named(domain)
+        G = load_generator(generator).to(device)
+        settings = change(full_scale.settings_of(name, kind, str(generator)), override)
+        folder = out / f"{domain}-{name}"
+        pool = full_scale.Photographs(G, kind, images, settings.validation)
+        heldout, source = pool.validation, {"images": len(pool.files)}
+        embed = Identity() if settings.lambda_id else None
+        if settings.lambda_moco:
+            embed, weight = moco_where_given(moco, settings.lambda_moco)
+            settings = dataclasses.replace(settings, lambda_moco=weight)
+    else:
+        if name not in SETTINGS:
+            raise ValueError(f"no inverter {name!r}; there are {', '.join(SETTINGS)}")
+        settings = change(SETTINGS[name], override)
+        folder = out / name
+        full, cut = (load_generator(each).to(device) for each in ("faces-1024", settings.generator))
+        pool = Pool(full, cut, settings)
+        renders = data.renders(full, "validation", settings.validation, VALIDATION_SEED, data.heldout_codes)
+        heldout, source = (
+            data.downsample(data.to_float(renders.images), pool.size),
+            {"psi": 0.7, "seed": VALIDATION_SEED},
+        )
+        embed = Identity() if settings.lambda_id else None
+    embed = embed.to(device) if embed else None
+    encoder = train(settings, folder, pool, validate_on(pool, heldout, folder, embed), resume, embed).cpu()
+    weights = folder / f"{folder.name}.safetensors"
+    if domain:
+        full_size.fold_batch_norms(encoder)
+        save_full_size(weights, Inverter(encoder, G.cpu(), kind.input_size, kind))
+    else:
+        save_inverter(weights, encoder, settings.generator)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     validation = next(record["validation"] for record in reversed(log) if "validation" in record)
     recipe = {
-        "inverter": f"faces/{name}",
+        "inverter": f"{settings.domain}/{name}",
         "settings": dataclasses.asdict(settings),
         "minutes": round(sum(record.get("seconds", 0) for record in log) / 60, 1),
         "machine": f"{torch.get_num_threads()} threads, {platform.machine()}, {precision.name(device)}",
-        "validation": {"n": len(heldout), "psi": 0.7, "seed": VALIDATION_SEED, "step": "1, 2, …"} | validation,
+        "validation": {"n": len(heldout)} | source | {"step": "1, 2, …"} | validation,
     }
     weights.with_suffix(".json").write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n")
     if ship:

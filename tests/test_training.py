@@ -18,7 +18,7 @@ from restyle_lib.encoders.simplified import SimplifiedEncoder
 from restyle_lib.inversion.inverter import load_inverter, save_inverter, shipped_inverters
 from restyle_lib.inversion.refine import refine
 from restyle_lib.train import change
-from restyle_lib.training import loop, samples, state
+from restyle_lib.training import loop, state
 from restyle_lib.training.adversary import Adversary, latent_discriminator
 from restyle_lib.training.distill import trainable
 from restyle_lib.training.replay import Replay
@@ -26,7 +26,7 @@ from restyle_lib.training.samples import Pool, disturb
 from restyle_lib.training.settings import SETTINGS, Settings
 
 TINY = {
-    "warmup_passes": 64,
+    "warmup_passes": 64,  # restyle-psp itself needs none: here for its checkpoints
     "warmup_batch": 4,
     "replay_passes": 24,
     "replay_states": 6,
@@ -87,7 +87,7 @@ def test_resume_after_kill_is_exact_to_the_bit(tmp_path, pool):
 
 
 def test_warm_start_learns(pool, tmp_path):
-    settings = tiny(warmup_passes=1600, warmup_batch=16, replay_passes=0, loop_passes=0, checkpoint_every=1000)
+    settings = tiny("restyle-e4e", warmup_passes=960, warmup_batch=16, replay_passes=0, loop_passes=0)
     loop.train(settings, tmp_path, pool)
     log = [json.loads(line)["latent"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert log[-1] < 0.8 * log[0]
@@ -236,29 +236,20 @@ def test_examples_depend_on_seed_and_iteration_alone(pool):
 
 
 def test_pairs_are_what_they_claim(pool):
-    """The residual leads from the image beside x to x, as the one-pass encoder sees both."""
+    """The residual leads from the code of y to that of x; where y is w_avg's image it is the whole code."""
     x, y, residual = pool.pairs(torch.Generator().manual_seed(0), 30)
     first = (y == pool.average_image).flatten(1).all(1)
     assert 0 < first.sum() < 30 and x.shape == y.shape == (30, 3, 64, 64)
     with torch.no_grad():
-        assert torch.allclose(residual[first], pool.start(x[first]), atol=0.05)  # bf16
-        seen = pool.start(x[~first]) - pool.start(y[~first])
+        error = (pool.cut.synthesize(pool.cut.w_avg + residual[first]).clamp(-1, 1) - x[first]).square().mean()
         rendered = pool.cut.synthesize(pool.near_codes[:20]).clamp(-1, 1)
-    assert torch.allclose(residual[~first], samples.GAIN * seen, atol=0.05)
-    assert (rendered - data.to_float(pool.near_images[:20])).abs().mean() < 0.03
+    assert error < 0.05  # x may be a full render: near what the cut generator makes of its code
+    assert (rendered - data.to_float(pool.near_images[:20])).abs().mean() < 0.03  # bf16 and 8 bits
+    assert residual[~first].square().mean() < 0.7 * residual[first].square().mean()
     assert torch.equal(residual[:, 7:8].expand(-1, 9, -1), residual[:, 7:])  # slots that 64 px do not show follow
-
-
-def test_pairs_without_a_start_are_of_known_codes():
-    """An encoder that starts from nothing learns the codes; of one pass, always from w_avg."""
-    G = rl.load_generator("faces-64")
-    settings = tiny(init="", in_channels=3, renders=4, cut_samples=4)
-    pool = Pool(rl.load_generator("faces-1024"), G, settings)
-    x, y, residual = pool.pairs(torch.Generator().manual_seed(0), 30)
-    assert (y == pool.average_image).all()
-    with torch.no_grad():
-        rendered = G.synthesize(G.w_avg + residual).clamp(-1, 1)
-    assert (rendered - x).square().mean() < 0.05
+    pool.one_pass = True
+    assert (pool.pairs(torch.Generator().manual_seed(0), 9)[1] == pool.average_image).all()
+    pool.one_pass = False
 
 
 @torch.no_grad()
@@ -284,12 +275,14 @@ def test_every_second_image_of_the_loop_is_unlike_any_render(pool):
     assert ((disturbed - x).square().mean((1, 2, 3)) > 0.005).all()
 
 
-def test_an_encoder_begins_as_the_one_pass_encoder(pool):
+@torch.no_grad()
+def test_a_residual_is_what_the_one_pass_encoder_sees_differ(pool):
+    """At the start of training; and whatever it has learned, there is none between an image and itself."""
     encoder = SimplifiedEncoder(6)
     encoder.begin_as(pool.start)
     x, y = torch.rand(2, 2, 3, 64, 64) * 2 - 1
-    with torch.no_grad():
-        assert torch.allclose(encoder(torch.cat([x, y], dim=1)), pool.start(x), atol=1e-4)
+    assert torch.allclose(encoder(torch.cat([x, y], dim=1)), pool.start(x) - pool.start(y), atol=1e-4)
+    assert encoder(torch.cat([x, x], dim=1)).abs().max() < 1e-5
 
 
 def test_both_methods_have_the_same_budget():
@@ -305,7 +298,7 @@ def test_both_methods_have_the_same_budget():
 
 
 def test_learning_rate_rises_and_falls_in_each_phase():
-    schedule = loop.Schedule(SETTINGS["restyle-psp"])
+    schedule = loop.Schedule(SETTINGS["restyle-psp-fpn"])
     rates = [schedule.lr(i) for i in range(schedule.total)]
     assert max(rates[: schedule.warmup]) == pytest.approx(schedule.settings.warmup_lr, rel=0.02)
     assert max(rates[schedule.warmup :]) == pytest.approx(schedule.settings.loop_lr, rel=0.15)

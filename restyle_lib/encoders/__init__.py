@@ -1,5 +1,8 @@
 """The encoders: small ones for the embedded generator (below), and the official ones (`full_size`)."""
 
+from torch import nn
+
+from restyle_lib.encoders import full_size
 from restyle_lib.encoders.pyramid import PyramidEncoder
 from restyle_lib.encoders.simplified import Encoder, SimplifiedEncoder
 
@@ -9,10 +12,16 @@ DESIGNS = {"simplified": SimplifiedEncoder, "pyramid": PyramidEncoder}
 
 def build(
     in_channels: int, heads: int, n_styles: int, design: str = "simplified", progressive: bool = False
-) -> Encoder:
-    """A small encoder, "simplified" (ReStyle's) or "pyramid" (pSp's). Raises ValueError for another design."""
+) -> nn.Module:
+    """A new encoder: small, "simplified" (ReStyle's) or "pyramid" (pSp's); or as large as the official ones.
+
+    Those are "ir_se50", "resnet34", and with a pyramid "ir_se50-pyramid", "resnet34-pyramid"; they have a head for
+    every style. Raises ValueError for another design.
+    """
+    if design in full_size.DESIGNS:
+        return full_size.untrained(design, in_channels, n_styles, progressive)
     if design not in DESIGNS:
-        raise ValueError(f"no encoder design {design!r}; there are {', '.join(DESIGNS)}")
+        raise ValueError(f"no encoder design {design!r}; there are {', '.join([*DESIGNS, *full_size.DESIGNS])}")
     return DESIGNS[design](in_channels, heads, n_styles, progressive)
 
 

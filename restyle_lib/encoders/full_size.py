@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from restyle_lib.encoders.backbones import IRSE50, BasicBlock, ResNet34
+from restyle_lib.encoders.simplified import set_free
 
+BACKBONES = {"ir_se50": IRSE50, "resnet34": ResNet34}
+DESIGNS = (*BACKBONES, *(f"{name}-pyramid" for name in BACKBONES))
 MOST_STYLES = 20  # of a generator of 2048 px; no file may ask for more
 COARSE, MIDDLE = 3, 7  # pyramid: heads below COARSE read the smallest map, those below MIDDLE the middle one
 
@@ -56,7 +59,8 @@ class FullSizeEncoder(nn.Module):
     """Images [B, in_channels, h, w] in [-1, 1], 256 px high and wide (cars 192 high) -> residuals [B, n_styles, 512].
 
     pyramid:     heads read three maps (pSp, e4e) rather than the last one (ReStyle)
-    progressive: head 0 gives the style of all slots, head i what is added to slot i (e4e)
+    progressive: head 0 gives the style of all slots, head i what is added to slot i (e4e); training raises `stage`,
+                 the last slot that may differ
     """
 
     def __init__(self, backbone: nn.Module, in_channels: int, n_styles: int, pyramid: bool, progressive: bool):
@@ -66,7 +70,7 @@ class FullSizeEncoder(nn.Module):
                 f"{in_channels} input channels, {n_styles} styles: images are 3 or 6 and 2 to {MOST_STYLES}"
             )
         self.backbone, self.in_channels, self.n_styles = backbone, in_channels, n_styles
-        self.pyramid, self.progressive = pyramid, progressive
+        self.pyramid, self.progressive, self.stage = pyramid, progressive, n_styles - 1
         bounds = [0, COARSE, min(MIDDLE, n_styles), n_styles] if pyramid else [0, n_styles]
         counts = [b - a for a, b in zip(bounds, bounds[1:], strict=False)]
         self.heads = nn.ModuleList(StackedHeads(count, 4 + level) for level, count in enumerate(counts) if count)
@@ -81,9 +85,7 @@ class FullSizeEncoder(nn.Module):
             levels = [coarse, _enlarge(coarse, self.latlayer1(middle))]
             levels.append(_enlarge(levels[1], self.latlayer2(fine)))
         styles = torch.cat([heads(level) for heads, level in zip(self.heads, levels, strict=False)], dim=1)
-        if self.progressive:
-            styles = torch.cat([styles[:, :1], styles[:, :1] + styles[:, 1:]], dim=1)
-        return styles
+        return set_free(styles, self.stage) if self.progressive else styles
 
 
 def _enlarge(x: Tensor, y: Tensor) -> Tensor:
@@ -113,6 +115,17 @@ def from_official(state: Mapping[str, Tensor], progressive: bool) -> FullSizeEnc
     return _for_inference(encoder)
 
 
+def untrained(design: str, in_channels: int, n_styles: int, progressive: bool = False) -> FullSizeEncoder:
+    """A new encoder of one of DESIGNS. Its first residuals are small, so that training starts close to w_avg."""
+    name, _, pyramid = design.partition("-")
+    encoder = FullSizeEncoder(BACKBONES[name](in_channels), in_channels, n_styles, bool(pyramid), progressive)
+    for heads in encoder.heads:
+        for weight in heads.weights:
+            nn.init.kaiming_normal_(weight, a=0.01)
+        nn.init.normal_(heads.linear, std=1e-3)
+    return encoder
+
+
 def geometry(encoder: FullSizeEncoder) -> dict:
     """What `from_geometry` needs beside the tensors to build the encoder again."""
     kind = {"backbone": type(encoder.backbone).__name__, "in_channels": encoder.in_channels}
@@ -124,7 +137,7 @@ def from_geometry(backbone: str, in_channels: int, tensors: Mapping[str, Tensor]
 
     Raises KeyError or RuntimeError where they do not fit.
     """
-    backbone = {"IRSE50": IRSE50, "ResNet34": ResNet34}[backbone]
+    backbone = {kind.__name__: kind for kind in BACKBONES.values()}[backbone]
     encoder = _for_inference(FullSizeEncoder(backbone(in_channels), in_channels, **kind))
     encoder.load_state_dict(tensors)
     return encoder

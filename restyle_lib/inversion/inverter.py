@@ -25,7 +25,8 @@ class Viewed:
     """A generator as an encoder sees it: its images area-averaged (or repeated) to the encoder's input size."""
 
     def __init__(self, G, size: tuple[int, int]):
-        self.G, self.size = G, size
+        self.G, self.size, self.resolution = G, size, size
+        self.w_avg, self.n_styles, self.slots_read, self.map = G.w_avg, G.n_styles, G.slots_read, G.map
 
     def synthesize(self, codes: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(self.G.synthesize(codes), self.size)
@@ -142,6 +143,12 @@ def convert(checkpoint: Path, out: Path) -> str:
         return "generator"
     with checkpoints.fitting(checkpoint):
         inverter = _from_official(checkpoint, content)
+    save_full_size(out, inverter)
+    return "inverter"
+
+
+def save_full_size(path: Path, inverter: Inverter) -> None:
+    """Writes a full-size encoder, its batch normalisations folded, and its StyleGAN2 as one file, in fp32."""
     metadata = {
         "format": checkpoints.INVERTER_FORMAT,
         "domain": inverter.domain.name,
@@ -150,8 +157,7 @@ def convert(checkpoint: Path, out: Path) -> str:
     }
     parts = {"encoder": inverter.encoder, "generator": inverter.G}
     tensors = {f"{part}.{key}": x.contiguous() for part, net in parts.items() for key, x in net.state_dict().items()}
-    save_atomically(lambda temporary: save_file(tensors, temporary, metadata), out)
-    return "inverter"
+    save_atomically(lambda temporary: save_file(tensors, temporary, metadata), path)
 
 
 def _from_safetensors(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Inverter:

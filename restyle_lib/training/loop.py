@@ -81,18 +81,21 @@ class Schedule:
 
 
 class Critics(NamedTuple):
-    """The networks that losses look through: two frozen ones, and the discriminators that learn beside the encoder."""
+    """The networks that losses look through: two frozen ones, and the discriminators that learn beside the encoder.
 
-    identity: nn.Module
+    embed: identity, or MoCo where there are no faces, or none
+    """
+
+    embed: nn.Module | None
     distance: nn.Module
     codes: Adversary | None = None
     images: Adversary | None = None
 
     @torch.no_grad()
     def see(self, x: Tensor) -> list[Tensor]:
-        """What the losses compare of images x: their identity embeddings, and the perceptual network's layers."""
+        """What the losses compare of images x: their embeddings, and the perceptual network's layers."""
         with autocast(x.device):
-            return [self.identity(x), *self.distance.features(x)]
+            return [self.embed(x) if self.embed else x.new_empty(len(x), 0), *self.distance.features(x)]
 
 
 def batch_losses(
@@ -104,7 +107,7 @@ def batch_losses(
     weights = {
         "l2": settings.lambda_l2,
         "lpips": settings.lambda_lpips,
-        "id": settings.lambda_id,
+        "id": settings.lambda_id or settings.lambda_moco,
         "latent": settings.lambda_latent,
         "prior": settings.lambda_prior,
         "delta": settings.lambda_delta,
@@ -116,10 +119,12 @@ def batch_losses(
         terms = {
             "l2": losses.l2(y, x),
             "lpips": losses.perceptual(critics.distance, y, x_features),
-            "id": losses.identity(critics.identity, y, x_embedding),
-            "latent": losses.latent(codes[known], x_codes[known], pool.codes_scale, pool.cut.slots_read),
         }
-        if not known.all():
+        if critics.embed:
+            terms["id"] = losses.identity(critics.embed, y, x_embedding)
+        if settings.lambda_latent:
+            terms["latent"] = losses.latent(codes[known], x_codes[known], pool.codes_scale, pool.cut.slots_read)
+        if settings.lambda_prior and not known.all():
             terms["prior"] = losses.prior(codes[~known], pool.cut.w_avg, pool.whitening, pool.cut.slots_read)
         if settings.lambda_delta:
             terms["delta"] = losses.delta(codes[:, : pool.cut.slots_read])
@@ -208,10 +213,13 @@ def train(
     pool: Pool,
     validate: Callable[[nn.Module, int], dict] | None = None,
     resume: bool = True,
+    embed: nn.Module | None = None,
 ) -> nn.Module:
     """Trains an encoder and returns its averaged weights (EMA), on the device of the pool's generator.
 
+    pool:     what it learns from: `samples.Pool`, or `full_scale.Photographs`
     out:      folder for checkpoint.pt, log.jsonl and what `validate(encoder, iteration)` draws
+    embed:    the network whose features the "id" loss compares; by default the identity network where lambda_id is set
     resume:   continue from out/checkpoint.pt where it exists; the result is the same to the bit as without the stop
     Raises FloatingPointError when a loss is not finite: the last checkpoint is kept, and the message says where it is.
     """
@@ -227,7 +235,9 @@ def train(
     encoder.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=settings.warmup_lr, betas=(0.9, 0.99))
     encoder, optimizer = accelerator.prepare(encoder, optimizer)
-    critics = Critics(Identity().to(accelerator.device), st_lpips().to(accelerator.device))
+    if embed is None and settings.lambda_id:
+        embed = Identity().to(accelerator.device)
+    critics = Critics(embed, st_lpips().to(accelerator.device))
     if settings.lambda_latent_adversarial:
         latent_critic = Adversary(latent_discriminator(), settings.discriminator_lr, accelerator.device)
         critics = critics._replace(codes=latent_critic)
@@ -283,6 +293,8 @@ def train(
         optimizer.step()
         if iteration >= schedule.warmup:
             record |= teach(critics, pool, count, iteration, rng)
+        for average, value in zip(ema.buffers(), encoder.buffers(), strict=True):
+            average.copy_(value)  # of batch normalisations, in the full-size encoders
         for average, p in zip(ema.parameters(), encoder.parameters(), strict=True):
             average.lerp_(p.detach(), 1 - min(settings.ema, (iteration + 1) / (iteration + 10)))
         iteration, images = iteration + 1, images + count
@@ -311,10 +323,11 @@ def _append(path: Path, record: dict) -> None:
         file.write(json.dumps(record) + "\n")
 
 
-def validate_on(pool: Pool, renders: data.Renders, out: Path, steps: int = 10) -> Callable[[nn.Module, int], dict]:
-    """A validation function: L2 and identity after each step on held-out renders, and a strip of images in `out`."""
-    x = data.downsample(data.to_float(renders.images), pool.size).to(pool.device)
-    identity = Identity().to(pool.device)
+def validate_on(
+    pool: Pool, x: Tensor, out: Path, embed: nn.Module | None = None, steps: int = 10
+) -> Callable[[nn.Module, int], dict]:
+    """A validation function: L2 and "id" after each step on held-out images x, and a strip of them in `out`."""
+    x = x.to(pool.device)
 
     @torch.no_grad()
     def validate(encoder: nn.Module, iteration: int) -> dict:
@@ -324,11 +337,10 @@ def validate_on(pool: Pool, renders: data.Renders, out: Path, steps: int = 10) -
         y0 = pool.average_image.expand_as(x)
         with autocast(pool.device):
             refine(encoder, pool.cut, x, start, y0, steps_, lambda t, w, y: trail.append(y.clamp(-1, 1)))
-            goal = identity(x).float()
-            ids = [torch.linalg.vecdot(identity(y).float(), goal).mean().item() for y in trail]
+            ids = [1 - losses.identity(embed, y, embed(x)).item() for y in trail] if embed else []
         _save_strip([x, *trail[:6]], out / f"validation-{iteration:06d}.png")
-        errors = [(y - x).square().mean().item() for y in trail]
-        return {"l2": [round(v, 5) for v in errors], "id": [round(v, 4) for v in ids]}
+        errors = [losses.l2(y, x).item() for y in trail]
+        return {"l2": [round(v, 5) for v in errors]} | ({"id": [round(v, 4) for v in ids]} if embed else {})
 
     return validate
 

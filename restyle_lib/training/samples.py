@@ -11,10 +11,6 @@ from restyle_lib.precision import autocast
 from restyle_lib.training.distill import POOL_SEED
 from restyle_lib.training.settings import Settings
 
-# Of the difference that a one-pass encoder sees between two images, the share that a step should go: all of it
-# overshoots (without any training, L2 after five such steps is .041, against .037 with this).
-GAIN = 0.7
-
 
 def generator_for(seed: int, iteration: int) -> torch.Generator:
     """The random stream of one training iteration."""
@@ -25,8 +21,7 @@ class Pool:
     """Images and codes that training draws from, kept on the CPU; what it draws is on the device of the generator.
 
     x: renders of the full generator and samples of the cut one; y: for each of them the cut generator's image of a
-    nearby code, which is what a late refinement step sees beside x. Where training starts from a one-pass encoder,
-    that code is the one which it reaches.
+    nearby code, which is what a late refinement step sees beside x.
     """
 
     def __init__(self, full, cut, settings: Settings):
@@ -46,28 +41,18 @@ class Pool:
         self.start = load_inverter(settings.init).encoder.to(self.device) if settings.init else None
         self.disturbs, self.one_pass = settings.disturb, settings.in_channels == 3
         if settings.warmup_passes:
-            self.near_codes = self._near(self._reached() if self.start else self.codes, settings.seed + 2)
+            self.near_codes = self._near(settings.seed + 2)
             self.near_images = self._render(self.near_codes, "sampling near pairs")
 
-    def _near(self, codes: Tensor, seed: int) -> Tensor:
-        """Every second code moved towards a random other one, by a share of its own in each slot; most are small."""
+    def _near(self, seed: int) -> Tensor:
+        """Each code moved towards a random other one, in each slot by its own share: most moves are small."""
         rng = torch.Generator().manual_seed(seed)
-        n = len(codes)
-        other = codes[torch.randperm(n, generator=rng)]
+        n = len(self.codes)
+        other = self.codes[torch.randperm(n, generator=rng)]
         far = torch.rand(n, 1, 1, generator=rng).square() * 0.8
-        far[::2] = 0
-        share = (far * torch.rand(n, codes.shape[1], 1, generator=rng) * 2).clamp(max=1)
+        share = (far * torch.rand(n, self.codes.shape[1], 1, generator=rng) * 2).clamp(max=1)
         share[:, self.cut.slots_read :] = share[:, self.cut.slots_read - 1, None]  # the finer slots stay one style
-        return torch.lerp(codes, other, share)
-
-    @torch.no_grad()
-    def _reached(self) -> Tensor:
-        """What the one-pass encoder that training starts from makes of each image."""
-        codes = []
-        with autocast(self.device):
-            for part in tqdm(self.images.split(16), desc="one pass", unit_scale=16, unit="image", leave=False):
-                codes.append((self.cut.w_avg + self.start(data.to_float(part.to(self.device)))).cpu())
-        return torch.cat(codes)
+        return torch.lerp(self.codes, other, share)
 
     @torch.no_grad()
     def _render(self, codes: Tensor, what: str) -> Tensor:
@@ -78,27 +63,16 @@ class Pool:
         return torch.cat(images)
 
     def pairs(self, rng: torch.Generator, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """n pairs (x, y, residual): y is w_avg's image in a third of them, by chance (for a one-pass
-        encoder in all), else near x.
+        """n pairs (x, y, residual between their codes): y is near x, or w_avg's image.
 
-        Where training starts from a one-pass encoder E0, the residual is what that one sees differ: E0(x) from w_avg,
-        else GAIN (E0(x) - E0(y)). Needs no codes, so every second x is disturbed. Without E0 it is the difference of
-        the known codes.
+        The latter in a third of the pairs, by chance; for a one-pass encoder, which starts there, in all.
         """
         i = torch.randint(len(self.codes), (n,), generator=rng)
         first = torch.full((n,), True) if self.one_pass else torch.randint(3, (n,), generator=rng) == 0
         x, y = (data.to_float(images[i].to(self.device)) for images in (self.images, self.near_images))
-        y[first] = self.average_image
-        if not self.start:
-            y_codes = self.near_codes[i]
-            y_codes[first] = self.cut.w_avg.cpu()
-            return x, y, (self.codes[i] - y_codes).to(self.device)
-        if self.disturbs:
-            x[1::2] = disturb(x[1::2], x.roll(1, dims=0)[1::2], rng)
-        with torch.no_grad(), autocast(self.device):
-            goal = self.start(x)
-            goal[~first] = GAIN * (goal[~first] - self.start(y[~first]))
-        return x, y, goal
+        y_codes = self.near_codes[i]
+        y[first], y_codes[first] = self.average_image, self.cut.w_avg.cpu()
+        return x, y, (self.codes[i] - y_codes).to(self.device)
 
     def batch(self, rng: torch.Generator, n: int) -> tuple[Tensor, Tensor]:
         """n images and codes for the true loop: half renders of the full generator, half fresh samples of the cut.

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 class Settings:
     """One training run. Its cost is counted in encoder passes, so that methods can be given the same budget."""
 
+    domain: str = "faces"
+    """What is inverted; another domain than the embedded faces has its settings from training/full_scale.py."""
     generator: str = "faces-64"
     """The cut generator in the loop: 64 px costs 16 ms forward and backward on two cores, 128 px eight times that."""
     init: str = ""
@@ -24,7 +26,7 @@ class Settings:
     batch: int = 4
     """Half the paper's: each image gives N gradients, and few hours are better spent on more, smaller batches."""
     warmup_passes: int = 10_000
-    """Encoder passes of the warm start: pairs of images and the residual between them, no generator call."""
+    """Encoder passes of the warm start, for heads that start anew: pairs of images with known codes, no generator."""
     replay_passes: int = 0
     """Encoder passes on states of the loop that are visited in turn (see training/replay.py)."""
     replay_states: int = 64
@@ -40,6 +42,8 @@ class Settings:
     lambda_lpips: float = 0.8
     lambda_id: float = 0.1
     """The paper's weights for faces (section 5 and its code)."""
+    lambda_moco: float = 0.0
+    """Of MoCo features, which take the place of identity where there are no faces: 0.5 in the paper."""
     lambda_latent: float = 0.1
     """Small beside the image losses; keeps the codes near those that the generator knows."""
     lambda_prior: float = 0.1
@@ -70,7 +74,7 @@ class Settings:
 
 
 ONE_PASS = {"init": "faces/start", "in_channels": 3, "steps": 1, "long_every": 0, "batch": 8}
-RESTYLE = {"init": "faces/start", "replay_passes": 54_000}
+RESTYLE = {"init": "faces/start", "replay_passes": 64_000}
 E4E = {"progressive": True, "lambda_delta": 2e-4, "lambda_latent_adversarial": 0.1}
 
 SETTINGS = {
@@ -102,7 +106,7 @@ SETTINGS = {
     "idinvert": Settings(
         **ONE_PASS, warmup_passes=0, loop_passes=70_000, cut_samples=0, lambda_id=0, lambda_image_adversarial=0.08
     ),  # fmt: skip
-    "restyle-psp": Settings(**RESTYLE),
-    "restyle-e4e": Settings(**RESTYLE, **E4E),
-    "restyle-psp-fpn": Settings(**RESTYLE, design="pyramid"),
+    "restyle-psp": Settings(**RESTYLE, warmup_passes=0, cut_samples=0),
+    "restyle-e4e": Settings(**RESTYLE | {"replay_passes": 54_000}, **E4E),
+    "restyle-psp-fpn": Settings(**RESTYLE | {"replay_passes": 54_000}, design="pyramid"),
 }

@@ -1,0 +1,117 @@
+"""Training in any domain: its geometry, losses and images come from the settings that inference uses too."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+import restyle_lib as rl
+from restyle_lib import encoders, moco
+from restyle_lib.domains import DOMAINS
+from restyle_lib.generators.checkpoints import CheckpointError
+from restyle_lib.official import generator_state
+from restyle_lib.torchvision_compat import make_torchvision_importable
+from restyle_lib.train import run
+from restyle_lib.training import full_scale
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Eight noisy pictures of several sizes and modes in two folders, and a file that is none."""
+    folder = tmp_path_factory.mktemp("photographs")
+    (folder / "more").mkdir()
+    for i in range(8):
+        size = (120 + 40 * i, 300 - 20 * i)
+        image = Image.effect_noise(size, 40 + 10 * i).convert("RGB" if i % 2 else "L")
+        image.save(folder / ("more" if i % 3 else ".") / f"{i}.png")
+    (folder / "aa.jpg").write_text("not a picture")
+    return folder
+
+
+def generator(path, size: int):
+    state = generator_state(size, mapping=1, rng=torch.Generator().manual_seed(0))
+    torch.save({"g_ema": state, "latent_avg": torch.zeros(512)}, path)
+    return path
+
+
+def test_a_domain_is_trained_as_it_is_inverted(photographs, tmp_path):
+    """Two batches with a generator of 16 px, to a file that inverts photographs, and the recipe beside it."""
+    override = {"loop_passes": 8, "batch": 2, "steps": 2, "validation": 2, "validate_every": 2}
+    path = generator(tmp_path / "own.pt", 16)
+    with pytest.warns(UserWarning, match="no MoCo file"):
+        weights = run("restyle-psp", tmp_path, override=override, domain="own", generator=path, images=photographs)
+    inverter = rl.load_inverter(weights)
+    assert inverter.domain.name == "own" and inverter.input_size == (256, 256)
+    assert inverter.invert(torch.zeros(1, 3, 256, 256), 2).latents.shape == (1, 3, 6, 512)
+    recipe = json.loads(weights.with_suffix(".json").read_text())
+    assert recipe["settings"]["design"] == "resnet34" and recipe["settings"]["lambda_moco"] == 0
+    assert len(recipe["validation"]["l2"]) == 10 and recipe["validation"]["n"] == 2
+    log = [json.loads(line) for line in (weights.parent / "log.jsonl").read_text().splitlines()]
+    assert {"l2_1", "lpips_2", "total_2"} <= set(log[0]) | set(log[-1]) and "id_1" not in log[0]
+
+
+def test_folding_does_not_change_what_was_trained(photographs, tmp_path):
+    encoder = encoders.build(6, 6, 6, "resnet34-pyramid", progressive=True)
+    with torch.no_grad():
+        for _ in range(2):
+            encoder.train()(torch.randn(2, 6, 64, 64))
+        x = torch.randn(1, 6, 64, 64)
+        before = encoder.eval()(x)
+        encoders.full_size.fold_batch_norms(encoder)
+        assert before.abs().max() > 0 and torch.allclose(encoder(x), before, atol=1e-4)
+        encoder.stage = 0
+        assert (encoder(x) == encoder(x)[:, :1]).all()
+
+
+def test_cars_keep_their_crop_and_proportions(photographs, tmp_path, capsys):
+    G = rl.load_generator(generator(tmp_path / "cars.pt", 512))
+    pool = full_scale.Photographs(G, DOMAINS["cars"], photographs, validation=3)
+    assert pool.average_image.shape == (3, 192, 256) and pool.validation.shape == (3, 3, 192, 256)
+    assert len(pool.files) == 6 and not {path.name for path in pool.files} & {"7.png"}
+    draws = [pool.batch(torch.Generator().manual_seed(5), 12) for _ in range(2)]
+    assert torch.equal(draws[0][0], draws[1][0]) and draws[0][0].shape == (12, 3, 192, 256)
+    assert draws[0][1].isnan().all() and draws[0][1].shape == (12, 16, 512)
+    assert capsys.readouterr().out.count("aa.jpg") == 1
+    with pytest.raises(ValueError, match="made at 256 px"):
+        full_scale.Photographs(G, DOMAINS["church"], photographs, 1)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match="at least two images"):
+        full_scale.Photographs(G, DOMAINS["cars"], empty, 1)
+
+
+@pytest.mark.parametrize("name", [*DOMAINS, "own"])
+def test_losses_and_backbone_are_the_domains(name):
+    domain = full_scale.domain_named(name)
+    settings = full_scale.settings_of("restyle-e4e", domain, "G.pt")
+    assert bool(settings.lambda_id) == domain.faces and bool(settings.lambda_moco) != domain.faces
+    assert settings.design == ("ir_se50" if domain.faces else "resnet34") and settings.progressive
+    assert full_scale.settings_of("psp", domain, "G.pt").design.endswith("-pyramid")
+
+
+def test_wrong_names_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="church"):
+        full_scale.domain_named("boats")
+    with pytest.raises(ValueError, match="restyle-e4e"):
+        full_scale.settings_of("idinvert", DOMAINS["cars"], "G.pt")
+    with pytest.raises(ValueError, match="needs --generator and --images"):
+        run("restyle-psp", tmp_path, domain="cars")
+
+
+def test_moco_compares_by_unit_features_of_its_public_file(tmp_path):
+    make_torchvision_importable()
+    from torchvision.models import resnet50
+
+    torch.manual_seed(0)
+    state = {f"module.encoder_q.{name}": x for name, x in resnet50(weights=None, num_classes=128).state_dict().items()}
+    torch.save({"epoch": 800, "state_dict": state}, tmp_path / "moco.pth.tar")
+    network, weight = moco.moco_where_given(tmp_path / "moco.pth.tar", 0.5)
+    x = torch.rand(1, 3, 192, 256) * 2 - 1
+    features = network(torch.cat([x, x, -x]))
+    assert weight == 0.5 and features.shape == (3, 2048)
+    similarity = features @ features[0]
+    assert similarity[:2] == pytest.approx(1, abs=1e-5) and similarity[2] < 0.9999
+    torch.save({"state_dict": {"a": torch.zeros(1)}}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="MoCo-v2"):
+        moco.load_moco(tmp_path / "other.pt")
