@@ -41,18 +41,9 @@ class Pool:
         self.start = load_inverter(settings.init).encoder.to(self.device) if settings.init else None
         self.disturbs, self.one_pass = settings.disturb, settings.in_channels == 3
         if settings.warmup_passes:
-            self.near_codes = self._near(settings.seed + 2)
+            rng = torch.Generator().manual_seed(settings.seed + 2)
+            self.near_codes = scatter(self.codes, cut.slots_read, rng)
             self.near_images = self._render(self.near_codes, "sampling near pairs")
-
-    def _near(self, seed: int) -> Tensor:
-        """Each code moved towards a random other one, in each slot by its own share: most moves are small."""
-        rng = torch.Generator().manual_seed(seed)
-        n = len(self.codes)
-        other = self.codes[torch.randperm(n, generator=rng)]
-        far = torch.rand(n, 1, 1, generator=rng).square() * 0.8
-        share = (far * torch.rand(n, self.codes.shape[1], 1, generator=rng) * 2).clamp(max=1)
-        share[:, self.cut.slots_read :] = share[:, self.cut.slots_read - 1, None]  # the finer slots stay one style
-        return torch.lerp(self.codes, other, share)
 
     @torch.no_grad()
     def _render(self, codes: Tensor, what: str) -> Tensor:
@@ -81,7 +72,7 @@ class Pool:
         """
         i = torch.randint(self.n_full, (n // 2,), generator=rng)
         seed = int(torch.randint(2**62, (1,), generator=rng))
-        codes = data.training_codes(self.cut, n - n // 2, seed)
+        codes = scatter(data.training_codes(self.cut, n - n // 2, seed), self.cut.slots_read, rng)
         with torch.no_grad(), autocast(self.device):
             fresh = self.cut.synthesize(codes).float().clamp(-1, 1)
         x = torch.cat([data.to_float(self.images[i].to(self.device)), fresh])
@@ -101,7 +92,7 @@ def whitening(G, n: int = 50_000) -> Tensor:
 
 
 def disturb(x: Tensor, other: Tensor, rng: torch.Generator) -> Tensor:
-    """Images [n, 3, s, s] in [-1, 1] that no code makes: moved, mirrored, recoloured, and in part another image.
+    """Images [n, 3, s, s] in [-1, 1] that no code makes: warped, mirrored, recoloured, and in part another image.
 
     Photographs differ from renders in such ways, and refinement must learn to come as near as it can.
     """
@@ -114,12 +105,36 @@ def disturb(x: Tensor, other: Tensor, rng: torch.Generator) -> Tensor:
     shift_x, shift_y = uniform(-0.06, 0.06), uniform(-0.06, 0.06)
     cos, sin = zoom * angle.cos(), zoom * angle.sin()
     affine = torch.stack([cos * mirror, -sin, shift_x, sin * mirror, cos, shift_y], dim=1).view(n, 2, 3)
-    x = F.grid_sample(x, F.affine_grid(affine, list(x.shape), align_corners=False), padding_mode="reflection",
-                      align_corners=False)  # fmt: skip
-    # an ellipse of the other image in every second one, anywhere: hats, hands, glasses, backgrounds
-    grid = torch.linspace(-1, 1, size, device=x.device)
-    across, down = (grid - uniform(-1, 1, 1)) / uniform(0.1, 0.7, 1), (grid - uniform(-1, 1, 1)) / uniform(0.1, 0.7, 1)
-    inside = (across[:, None].square() + down[:, :, None].square() < 1) & (uniform(0, 1, 1, 1) < 0.5)
-    x = torch.where(inside[:, None], other, x)
+    # a smooth warp makes faces and hair of shapes that the generator does not know: up to a few pixels of 64
+    warp = uniform(0, 0.07, 1, 1, 1) * torch.randn(n, 2, 5, 5, generator=rng).to(x.device)
+    warp = F.interpolate(warp, (size, size), mode="bicubic").permute(0, 2, 3, 1)
+    grid = F.affine_grid(affine, list(x.shape), align_corners=False) + warp
+    x = F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+
+    def ellipse(centre: float, smallest: float, largest: float) -> Tensor:
+        axis = torch.linspace(-1, 1, size, device=x.device)
+        across = (axis - uniform(-centre, centre, 1)) / uniform(smallest, largest, 1)
+        down = (axis - uniform(-centre, centre, 1)) / uniform(smallest, largest, 1)
+        return (across[:, None].square() + down[:, :, None].square() < 1)[:, None]
+
+    # an ellipse of the other image in every second one, anywhere: hats, hands, glasses
+    x = torch.where(ellipse(1, 0.1, 0.7) & (uniform(0, 1, 1, 1, 1) < 0.5), other, x)
+    # a plain background, shaded from one colour to another, behind every fourth
+    colours = uniform(-1, 1, 1, 2, 2) + uniform(-0.4, 0.4, 3, 1, 1)
+    plain = F.interpolate(colours, (size, size), mode="bilinear", align_corners=True)
+    x = torch.where(~ellipse(0.1, 0.7, 1.1) & (uniform(0, 1, 1, 1, 1) < 0.25), plain, x)
     brightness = ((x + 1) / 2).clamp(1e-4, 1) ** uniform(-0.4, 0.4, 1, 1, 1).exp()  # gamma, then contrast and tint
     return ((brightness * 2 - 1) * uniform(0.75, 1.25, 3, 1, 1) + uniform(-0.15, 0.15, 3, 1, 1)).clamp(-1, 1)
+
+
+def scatter(codes: Tensor, slots: int, rng: torch.Generator) -> Tensor:
+    """Codes [n, k, 512], each moved towards a random other one, in each slot by its own share: most moves are small.
+
+    The slots from `slots` on, which a cut generator does not read, follow the last that it does.
+    """
+    n, k, _ = codes.shape
+    other = codes[torch.randperm(n, generator=rng).to(codes.device)]
+    far = torch.rand(n, 1, 1, generator=rng).square() * 0.8
+    share = (far * torch.rand(n, k, 1, generator=rng) * 2).clamp(max=1)
+    share[:, slots:] = share[:, slots - 1, None]
+    return torch.lerp(codes, other, share.to(codes.device))

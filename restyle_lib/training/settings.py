@@ -32,7 +32,7 @@ class Settings:
     replay_states: int = 64
     """Images on their way at a time: an image's next turn comes after eight batches, so that batches differ."""
     replay_batch: int = 8
-    loop_passes: int = 6_000
+    loop_passes: int = 4_000
     """Encoder passes of the true loop. All phases together are as many passes for every method from `start` on."""
     warmup_batch: int = 32
     warmup_lr: float = 5e-4
@@ -74,7 +74,7 @@ class Settings:
 
 
 ONE_PASS = {"init": "faces/start", "in_channels": 3, "steps": 1, "long_every": 0, "batch": 8}
-RESTYLE = {"init": "faces/start", "replay_passes": 64_000}
+RESTYLE = {"init": "faces/start", "replay_passes": 41_000}
 E4E = {"progressive": True, "lambda_delta": 2e-4, "lambda_latent_adversarial": 0.1}
 
 SETTINGS = {
@@ -100,13 +100,13 @@ SETTINGS = {
         cut_samples=0,
         lambda_prior=0.0,
     ),
-    "psp": Settings(**ONE_PASS, warmup_passes=0, loop_passes=70_000, cut_samples=0),
-    "e4e": Settings(**ONE_PASS, **E4E, loop_passes=60_000, design="pyramid"),
+    "psp": Settings(**ONE_PASS, warmup_passes=0, loop_passes=45_000, cut_samples=0),
+    "e4e": Settings(**ONE_PASS, **E4E, loop_passes=35_000, design="pyramid"),
     # the published one has no identity loss
     "idinvert": Settings(
-        **ONE_PASS, warmup_passes=0, loop_passes=70_000, cut_samples=0, lambda_id=0, lambda_image_adversarial=0.08
+        **ONE_PASS, warmup_passes=0, loop_passes=45_000, cut_samples=0, lambda_id=0, lambda_image_adversarial=0.08
     ),  # fmt: skip
     "restyle-psp": Settings(**RESTYLE, warmup_passes=0, cut_samples=0),
-    "restyle-e4e": Settings(**RESTYLE | {"replay_passes": 54_000}, **E4E),
-    "restyle-psp-fpn": Settings(**RESTYLE | {"replay_passes": 54_000}, design="pyramid"),
+    "restyle-e4e": Settings(**RESTYLE | {"replay_passes": 31_000}, **E4E),
+    "restyle-psp-fpn": Settings(**RESTYLE | {"replay_passes": 31_000}, design="pyramid"),
 }
