@@ -60,8 +60,7 @@ PROFILES = {
         full_renders=100,
         samples=6,
         training={
-            "warmup_passes": 4000,
-            "replay_passes": 1200,
+            "replay_passes": 2400,
             "replay_states": 32,
             "loop_passes": 300,
             "renders": 100,
