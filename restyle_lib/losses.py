@@ -34,9 +34,18 @@ def prior(codes: Tensor, w_avg: Tensor, whitening: Tensor, slots: int) -> Tensor
     """Squared Mahalanobis distance of each style from w_avg, in the mean 1 for samples of W (psi 1).
 
     Not in the paper; for images whose code is unknown. Directions in which W hardly varies count most: a style that
-    moves along them is one that the generator has never met. whitening [512, 512] is `Pool.whitening`.
+    moves along them is one that the generator has never met. whitening [512, 512] is that of `whitening`.
     """
     return ((codes[:, :slots] - w_avg) @ whitening).square().mean()
+
+
+@torch.no_grad()
+def whitening(G, n: int = 50_000) -> Tensor:
+    """[512, 512], such that (w - w_avg) @ whitening has the identity as its covariance in W."""
+    z = torch.randn(n, len(G.w_avg), generator=torch.Generator().manual_seed(0)).to(G.w_avg.device)
+    w = G.map(z) - G.w_avg
+    variances, directions = torch.linalg.eigh(w.T @ w / n)
+    return directions / variances.clamp_min(1e-4).sqrt()
 
 
 def delta(codes: Tensor) -> Tensor:

@@ -76,13 +76,15 @@ def run(
         )
         embed = Identity() if settings.lambda_id else None
     embed = embed.to(device) if embed else None
-    encoder = train(settings, folder, pool, validate_on(pool, heldout, folder, embed), resume, embed).cpu()
+    encoder = train(
+        settings, folder, pool, validate_on(pool, heldout, folder, embed, settings.decay), resume, embed
+    ).cpu()
     weights = folder / f"{folder.name}.safetensors"
     if domain:
         full_size.fold_batch_norms(encoder)
         save_full_size(weights, Inverter(encoder, G.cpu(), kind.input_size, kind))
     else:
-        save_inverter(weights, encoder, settings.generator)
+        save_inverter(weights, encoder, settings.generator, settings.decay)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     validation = next(record["validation"] for record in reversed(log) if "validation" in record)
     recipe = {

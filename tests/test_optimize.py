@@ -4,7 +4,9 @@ import pytest
 import torch
 
 import restyle_lib as rl
-from restyle_lib.inversion.optimize import _ramp
+from restyle_lib import losses
+from restyle_lib.evaluation import metrics, sets
+from restyle_lib.inversion.optimize import _ramp, hybrid
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +67,26 @@ def test_the_learning_rate_rises_and_falls():
 def test_wrong_arguments_say_so(G, target, wrong):
     with pytest.raises(ValueError):
         rl.optimize(G, **({"images": target[1]} | wrong))
+
+
+def test_a_prior_holds_the_styles_in_w(G, target):
+    """From a code astray, with an image as the only guide the code stays astray; the prior brings it back."""
+    _, x = target
+    astray = G.w_avg + torch.randn(2, 16, 512, generator=torch.Generator().manual_seed(1)) * 0.3
+    whitening = losses.whitening(G)
+    distance = {}
+    for weight in (0.0, 0.1):
+        found = rl.optimize(G, x, steps=15, init=astray, lambda_prior=weight).latents[:, 1]
+        distance[weight] = losses.prior(found, G.w_avg, whitening, 8).item()
+    assert distance[0.1] < 0.7 * distance[0.0]
+
+
+def test_the_hybrid_brings_a_photograph_closer():
+    inverter = rl.load_inverter("faces/psp")
+    _, photos = sets.aligned_photographs(64)
+    result = inverter.invert(photos, steps=1)
+    better = hybrid(inverter, photos, result, steps=25)
+    assert better.latents.shape == (2, 3, 16, 512) and torch.equal(better.latents[:, :2], result.latents)
+    before, after = (better.images[:, t].clamp(-1, 1) for t in (1, 2))
+    assert (metrics.l2(after, photos) < 0.8 * metrics.l2(before, photos)).all()
+    assert (metrics.identity(after, photos) > metrics.identity(before, photos) + 0.1).all()

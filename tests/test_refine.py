@@ -79,3 +79,18 @@ def test_no_graph_without_gradients(case):
 
 def check(w_t):
     assert not w_t.requires_grad
+
+
+def test_a_decay_scales_residuals_by_the_number_of_their_step(case):
+    encoder, G, x, w, y = case
+    with torch.no_grad():
+        end, _ = refine(encoder, G, x, w, y, 3, decay=0.5)
+        expected, image = w, y
+        for t in (1, 2, 3):
+            expected = expected + encoder(torch.cat([x, image], dim=1)) / t**0.5
+            image = G.synthesize(expected)
+        assert torch.allclose(end, expected)
+        # images at different steps, each as if it were alone
+        number = torch.tensor([1, 2, 3, 4, 5])[:, None, None]
+        mixed, _ = refine(encoder, G, x, w, y, 1, decay=1.0, first=number)
+        assert torch.allclose(mixed, w + encoder(torch.cat([x, y], dim=1)) / number)

@@ -122,7 +122,7 @@ def test_replayed_states_are_the_loops_own(pool, tmp_path):
         for iteration in range(4):  # everyone has two turns
             i = replay.take(iteration)
             w, y = refine(encoder, pool.cut, replay.x[i], replay.w[i], replay.y[i], 1)
-            replay.put(i, w, y, torch.Generator().manual_seed(iteration))
+            replay.put(i, w, y, torch.Generator().manual_seed(50 + iteration))
         assert (replay.left > 0).all()
         for k in range(4):
             replaced = not torch.equal(images[k], replay.x[k])
@@ -132,6 +132,7 @@ def test_replayed_states_are_the_loops_own(pool, tmp_path):
             assert torch.allclose(replay.w[k : k + 1], expected.expand(1, 16, -1), atol=1e-3)
             at_start = torch.equal(replay.y[k], pool.average_image)
             assert at_start == (steps == 0)
+            assert replay.taken[k] == steps
     assert torch.equal(replay.seen[0], replay.x.mean(dim=(1, 2, 3)))  # what was seen of an image goes with it
     again = Replay(pool, settings, replay.see)
     again.load_state_dict(replay.state_dict())
@@ -285,8 +286,8 @@ def test_a_residual_is_what_the_one_pass_encoder_sees_differ(pool):
     assert encoder(torch.cat([x, x], dim=1)).abs().max() < 1e-5
 
 
-def test_both_methods_have_the_same_budget():
-    """The same start and from there the same number of encoder passes, of which ReStyle spends N on an image."""
+def test_restyle_has_no_larger_budget_than_psp():
+    """The same start, and from there at most as many encoder passes, of which ReStyle spends N on an image."""
     psp, restyle = SETTINGS["psp"], SETTINGS["restyle-psp"]
     assert psp.init == restyle.init == "faces/start"
     passes = []
@@ -294,7 +295,7 @@ def test_both_methods_have_the_same_budget():
         schedule = loop.Schedule(settings)
         steps = sum(schedule.steps(i) for i in range(schedule.total - schedule.replayed))
         passes.append(settings.warmup_passes + settings.replay_passes + steps * settings.batch)
-    assert abs(passes[0] - passes[1]) < 100
+    assert passes[1] <= passes[0] and abs(passes[0] - 36_000) < 100
 
 
 def test_learning_rate_rises_and_falls_in_each_phase():

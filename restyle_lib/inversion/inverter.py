@@ -37,11 +37,14 @@ class Inverter(nn.Module):
 
     input_size: (height, width) that the encoder sees
     domain:     what it inverts, and so how a photograph is prepared
+    decay:      of the residuals, see `refine`
     """
 
-    def __init__(self, encoder: nn.Module, G: nn.Module, input_size: tuple[int, int], domain: Domain):
+    def __init__(
+        self, encoder: nn.Module, G: nn.Module, input_size: tuple[int, int], domain: Domain, decay: float = 0.0
+    ):
         super().__init__()
-        self.encoder, self.G, self.input_size, self.domain = encoder, G, input_size, domain
+        self.encoder, self.G, self.input_size, self.domain, self.decay = encoder, G, input_size, domain, decay
         with torch.no_grad():
             self.register_buffer("y_avg", Viewed(G, self.input_size).synthesize(G.w_avg[None]))
 
@@ -74,7 +77,8 @@ class Inverter(nn.Module):
             if callback:
                 callback(t, w, y_t)
 
-        refine(self.encoder, Viewed(self.G, self.input_size), x, codes, y, 1 if self.one_pass else steps, keep)
+        view, steps_taken = Viewed(self.G, self.input_size), 1 if self.one_pass else steps
+        refine(self.encoder, view, x, codes, y, steps_taken, keep, self.decay)
         trajectory += trajectory[-1:] * (steps + 1 - len(trajectory))
         latents, images = zip(*trajectory, strict=True)
         return Inversion(torch.stack(latents, 1).cpu(), torch.stack(images, 1).cpu())
@@ -98,9 +102,9 @@ def _alike(a, b) -> bool:
     return abs(a[0] * b[1] / b[0] - a[1]) < 1
 
 
-def save_inverter(path: Path, encoder: Encoder, generator: str) -> None:
-    """Writes an encoder as fp16 safetensors that says in its metadata what it is and which generator it needs."""
-    metadata = {"format": FORMAT, "generator": generator}
+def save_inverter(path: Path, encoder: Encoder, generator: str, decay: float = 0.0) -> None:
+    """Writes an encoder as fp16 safetensors that says in its metadata what it is and how it is used."""
+    metadata = {"format": FORMAT, "generator": generator, "decay": json.dumps(decay)}
     metadata |= {name: json.dumps(value) for name, value in encoders.geometry(encoder).items()}
     tensors = {name: value.detach().half().contiguous() for name, value in encoder.state_dict().items()}
     save_atomically(lambda temporary: save_file(tensors, temporary, metadata), path)
@@ -173,7 +177,7 @@ def _from_safetensors(path: Path, metadata: dict[str, str], tensors: dict[str, T
     encoder.load_state_dict({name: value.float() for name, value in tensors.items()})
     encoder = encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     G = load_generator(metadata["generator"])
-    return Inverter(encoder, G, G.resolution, DOMAINS["faces"]).eval()
+    return Inverter(encoder, G, G.resolution, DOMAINS["faces"], json.loads(metadata.get("decay", "0"))).eval()
 
 
 def _from_official(path: Path, content: dict) -> Inverter:

@@ -9,7 +9,8 @@ from tqdm.auto import tqdm
 
 from restyle_lib import losses
 from restyle_lib.encoders.simplified import all_slots
-from restyle_lib.inversion.inverter import Viewed
+from restyle_lib.faces.identity import Identity
+from restyle_lib.inversion.inverter import Inverter, Viewed
 from restyle_lib.inversion.refine import Callback
 from restyle_lib.inversion.result import Inversion
 from restyle_lib.perceptual import st_lpips
@@ -18,6 +19,7 @@ SPACES = ("W", "W+")
 NOISE = 0.05  # of the codes at the start, in units of sigma_w: lets the search leave the basin of the mean face
 NOISE_UNTIL = 0.75  # share of the steps after which the codes are left alone
 RAMP_UP, RAMP_DOWN = 0.05, 0.25  # shares of the steps in which the learning rate rises and falls
+HYBRID = {"space": "W+", "lr": 0.05, "lambda_id": 0.1, "lambda_prior": 0.1}  # of a photograph, from an encoder's code
 LARGEST = 256  # px at which images are compared, as in the paper
 
 
@@ -29,6 +31,8 @@ def optimize(
     init: Tensor | None = None,
     lr: float = 0.1,
     lambda_l2: float = 1.0,
+    lambda_id: float = 0.0,
+    lambda_prior: float = 0.0,
     callback: Callback | None = None,
     seed: int = 0,
 ) -> Inversion:
@@ -38,6 +42,9 @@ def optimize(
     space:  "W", one style for all slots, or "W+", a style for each
     init:   codes [B, k, 512] to start from, as an encoder gives them (the paper's hybrid); they are not disturbed by
             noise at first. Without it the start is w_avg.
+    lambda_id, lambda_prior: weights of two terms that the projection has not: the identity of faces, and a prior that
+            holds each style in W (`losses.prior`). `HYBRID` has those that make good inversions of photographs: what
+            the prior forbids is what looks right at 64 px and wrong at 1024.
     callback(t, w_t, y_t) is called after each step with codes [B, k, 512] and what was rendered before the step.
     Returns the first and the last codes and images, latents [B, 2, k, 512]. The perceptual distance is ST-LPIPS; the
     noise maps of the generator stay as they are, so a result is a code and nothing else.
@@ -54,6 +61,9 @@ def optimize(
     distance = st_lpips().to(device)
     with torch.no_grad():
         target, sigma = distance.features(x), _spread(G)
+        embed = Identity().to(device) if lambda_id else None
+        identity = embed(x) if embed else None
+        whitening = losses.whitening(G) if lambda_prior else None
         start = G.w_avg.expand(len(x), G.n_styles, -1) if init is None else init.to(device)
         trail = [(start, view.synthesize(start))]
     w = start.mean(1, keepdim=True) if space == "W" else start[:, : G.slots_read]
@@ -68,9 +78,13 @@ def optimize(
             codes = all_slots(w + noise * torch.randn(w.shape, generator=rng).to(device), G.n_styles)
             y = view.synthesize(codes)
             # summed over images: what one image's search does must not depend on the others
-            loss = distance(y, target).sum() + lambda_l2 * len(x) * losses.l2(y, x)
+            loss = distance(y, target).mean() + lambda_l2 * losses.l2(y, x)
+            if embed:
+                loss = loss + lambda_id * losses.identity(embed, y, identity)
+            if lambda_prior:
+                loss = loss + lambda_prior * losses.prior(codes, G.w_avg, whitening, G.slots_read)
             optimizer.zero_grad()
-            loss.backward()
+            (len(x) * loss).backward()
             optimizer.step()
             if callback:
                 callback(t, all_slots(w.detach(), G.n_styles), y.detach())
@@ -79,6 +93,21 @@ def optimize(
         trail.append((codes, view.synthesize(codes)))
     latents, images = zip(*trail, strict=True)
     return Inversion(torch.stack(latents, 1).cpu(), torch.stack(images, 1).cpu())
+
+
+def hybrid(inverter: Inverter, images: Tensor, result: Inversion, steps: int, callback: Callback | None = None):
+    """An inversion with one step more: the code that `optimize` finds from its last one, held in W.
+
+    images: as `inverter.invert` took them, [B, 3, h, w]; result: what it returned
+    The paper's hybrid (section 5.1) starts plain optimization from an encoder's code; see `HYBRID` for what is added.
+    """
+    view, settings = Viewed(inverter.G, inverter.input_size), dict(HYBRID)
+    if not inverter.domain.faces:
+        settings["lambda_id"] = 0.0
+    init = result.latents[:, -1]
+    found = optimize(view, inverter.prepare(images), steps=steps, init=init, callback=callback, **settings)
+    latents, seen = ((a, b[:, 1:]) for a, b in ((result.latents, found.latents), (result.images, found.images)))
+    return Inversion(torch.cat(latents, dim=1), torch.cat(seen, dim=1))
 
 
 def _ramp(progress: float) -> float:

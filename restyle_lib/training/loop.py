@@ -167,7 +167,7 @@ def loop_step(
             record.update({f"{name}_{t}": term for name, term in terms.items()})
 
     start = pool.cut.w_avg.expand(len(x), pool.cut.n_styles, -1)
-    refine(encoder, pool.cut, x, start, pool.average_image.expand_as(x), steps, learn)
+    refine(encoder, pool.cut, x, start, pool.average_image.expand_as(x), steps, learn, settings.decay)
     return record
 
 
@@ -191,7 +191,9 @@ def replay_step(
         backward(terms["total"])
         record.update({f"{name}_replay": term for name, term in terms.items()})
 
-    replay.put(i, *refine(encoder, pool.cut, replay.x[i], replay.w[i], replay.y[i], 1, learn), rng)
+    state = (replay.x[i], replay.w[i], replay.y[i])
+    first = (1 + replay.taken[i]).to(pool.device).view(-1, 1, 1)
+    replay.put(i, *refine(encoder, pool.cut, *state, 1, learn, settings.decay, first), rng)
     return record
 
 
@@ -324,7 +326,7 @@ def _append(path: Path, record: dict) -> None:
 
 
 def validate_on(
-    pool: Pool, x: Tensor, out: Path, embed: nn.Module | None = None, steps: int = 10
+    pool: Pool, x: Tensor, out: Path, embed: nn.Module | None = None, decay: float = 0.0, steps: int = 10
 ) -> Callable[[nn.Module, int], dict]:
     """A validation function: L2 and "id" after each step on held-out images x, and a strip of them in `out`."""
     x = x.to(pool.device)
@@ -336,7 +338,7 @@ def validate_on(
         start = pool.cut.w_avg.expand(len(x), pool.cut.n_styles, -1)
         y0 = pool.average_image.expand_as(x)
         with autocast(pool.device):
-            refine(encoder, pool.cut, x, start, y0, steps_, lambda t, w, y: trail.append(y.clamp(-1, 1)))
+            refine(encoder, pool.cut, x, start, y0, steps_, lambda t, w, y: trail.append(y.clamp(-1, 1)), decay)
             ids = [1 - losses.identity(embed, y, embed(x)).item() for y in trail] if embed else []
         _save_strip([x, *trail[:6]], out / f"validation-{iteration:06d}.png")
         errors = [losses.l2(y, x).item() for y in trail]

@@ -25,6 +25,7 @@ class Replay:
         self.seen = see(self.x)
         self.w = pool.cut.w_avg.repeat(n, pool.cut.n_styles, 1)
         self.y = pool.average_image.repeat(n, 1, 1, 1)
+        self.taken = torch.zeros(n, dtype=torch.long)  # steps so far
         self.left = torch.randint(1, settings.steps + 1, (n,), generator=rng)  # steps to go, out of phase
 
     def take(self, iteration: int) -> Tensor:
@@ -36,6 +37,7 @@ class Replay:
         """Keeps the new states of the images i, and replaces those that have made all their steps."""
         self.w[i], self.y[i] = w.detach(), y.detach()
         self.left[i] -= 1
+        self.taken[i] += 1
         done = i[self.left[i] == 0]
         if not len(done):
             return
@@ -44,13 +46,13 @@ class Replay:
         self.x[done], self.x_codes[done] = x[fresh[: len(done)]], codes[fresh[: len(done)]]
         for kept, seen in zip(self.seen, self.see(self.x[done]), strict=True):
             kept[done] = seen
-        self.w[done], self.y[done] = self.pool.cut.w_avg, self.pool.average_image
+        self.w[done], self.y[done], self.taken[done] = self.pool.cut.w_avg, self.pool.average_image, 0
         longer = torch.rand(len(done), generator=rng) * self.settings.long_every < 1
         self.left[done] = self.settings.steps * (1 + longer.long())
 
     def state_dict(self) -> dict:
         """Everything that an exact resume needs."""
-        return {name: getattr(self, name) for name in ("x", "x_codes", "w", "y", "left", "seen")}
+        return {name: getattr(self, name) for name in ("x", "x_codes", "w", "y", "taken", "left", "seen")}
 
     def load_state_dict(self, state: dict) -> None:
         """Continues from `state_dict`."""

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from restyle_lib import data
+from restyle_lib import data, losses
 from restyle_lib.inversion.inverter import load_inverter
 from restyle_lib.precision import autocast
 from restyle_lib.training.distill import POOL_SEED
@@ -37,7 +37,7 @@ class Pool:
         images.append(self._render(sampled, "sampling the cut generator"))
         self.images = torch.cat(images)
         self.codes_scale = (self.codes - cut.w_avg.cpu()).std().item()
-        self.whitening = whitening(cut)
+        self.whitening = losses.whitening(cut)
         self.start = load_inverter(settings.init).encoder.to(self.device) if settings.init else None
         self.disturbs, self.one_pass = settings.disturb, settings.in_channels == 3
         if settings.warmup_passes:
@@ -80,15 +80,6 @@ class Pool:
         if self.disturbs:
             x[1::2], codes[1::2] = disturb(x[1::2], x.roll(1, dims=0)[1::2], rng), torch.nan
         return x, codes
-
-
-@torch.no_grad()
-def whitening(G, n: int = 50_000) -> Tensor:
-    """[512, 512], such that (w - w_avg) @ whitening has the identity as its covariance in W."""
-    z = torch.randn(n, len(G.w_avg), generator=torch.Generator().manual_seed(0)).to(G.w_avg.device)
-    w = G.map(z) - G.w_avg
-    variances, directions = torch.linalg.eigh(w.T @ w / n)
-    return directions / variances.clamp_min(1e-4).sqrt()
 
 
 def disturb(x: Tensor, other: Tensor, rng: torch.Generator) -> Tensor:
