@@ -17,6 +17,8 @@ class Profile:
     """Of these, how many are rendered again at 1024 px from each method's code (0.7 s each on two cores)."""
     samples: int
     """Faces in the pictures of the generator tour and of the step grids."""
+    hybrid_steps: int
+    """Steps of optimization that go on from the encoder's code of a photograph."""
     training: dict[str, float]
     """Settings that 01_train_encoders overrides, see restyle_lib/training/settings.py; none in "full"."""
 
@@ -40,6 +42,7 @@ PROFILES = {
         images=4,
         full_renders=1,
         samples=2,
+        hybrid_steps=3,
         training={
             "warmup_passes": 64,
             "replay_passes": 40,
@@ -59,6 +62,7 @@ PROFILES = {
         images=200,
         full_renders=100,
         samples=6,
+        hybrid_steps=120,
         training={
             "replay_passes": 2400,
             "replay_states": 32,
@@ -69,7 +73,7 @@ PROFILES = {
             "validate_every": 40,
         },
     ),
-    "full": Profile(name="full", images=2000, full_renders=2000, samples=8, training={}),
+    "full": Profile(name="full", images=2000, full_renders=2000, samples=8, hybrid_steps=300, training={}),
 }
 
 
