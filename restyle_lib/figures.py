@@ -22,9 +22,12 @@ def use_style() -> None:
 
 
 def save(figure: plt.Figure, path: Path) -> plt.Figure:
-    """Writes a figure (the ending of `path` chooses the format) and returns it, for the notebook to show."""
+    """Writes a figure and returns it, for the notebook to show. The ending of `path` chooses the format.
+
+    Grids of photographs are .jpg, a tenth of the size.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    figure.savefig(path, pil_kwargs={"quality": 90} if path.suffix == ".jpg" else None)
     return figure
 
 
@@ -58,9 +61,13 @@ def step_rows(images: Tensor, trajectory: Tensor, final: Tensor) -> list[Tensor]
     return [side_by_side([x, *trail, end]) for x, trail, end in zip(images, trajectory, final, strict=True)]
 
 
-def step_titles(steps: int, size: int = 1024) -> list[str]:
-    """Column titles that go with `step_rows`; size: width of the full render in pixels."""
-    return ["input", *(f"$\\hat{{y}}_{{{t}}}$" for t in range(steps + 1)), f"{size} px"]
+def step_titles(steps: int, size: int = 1024, optimized: int = 0) -> list[str]:
+    """Column titles that go with `step_rows`.
+
+    size: width of the full render in pixels; optimized: steps of the optimization that came last, if any
+    """
+    last = [f"optimized,\n{optimized} steps"] * bool(optimized)
+    return ["input", *(f"$\\hat{{y}}_{{{t}}}$" for t in range(steps + 1)), *last, f"{size} px"]
 
 
 def curves(summary: pd.DataFrame, metrics: Sequence[str], x: str = "step") -> plt.Figure:
@@ -116,14 +123,94 @@ def architecture(encoder: nn.Module, G: nn.Module) -> plt.Figure:
 
 
 def training_curves(log: pd.DataFrame, steps: int) -> plt.Figure:
-    """The log of `restyle_lib.training`: latent error of the warm start; L2 of replayed states and of the true loop."""
-    loop = {"l2_replay": "replayed, any step"} | {f"l2_{t}": f"loop, step {t}" for t in sorted({1, steps})}
-    log = log.reindex(columns=["iteration", "latent", *loop])  # a short run lacks some
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
-    sns.lineplot(log, x="iteration", y="latent", marker="o", ax=left)
-    left.set(title="warm start", xlabel="batch", ylabel="latent error")
-    for name, label in loop.items():
-        sns.lineplot(log, x="iteration", y=name, marker="o", ax=right, label=label)
-    right.set(title="images", xlabel="batch", ylabel="L2 in [-1, 1]")
-    right.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    """The log of `restyle_lib.training`: error of known codes, and L2, of pairs, replayed states and the true loop."""
+    phases = {"": "pairs", "_replay": "replayed, any step"} | {f"_{t}": f"loop, step {t}" for t in sorted({1, steps})}
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
+    for axis, term, label in zip(axes, ("latent", "l2"), ("error of the code", "L2 in [-1, 1]"), strict=True):
+        for (ending, phase), colour in zip(phases.items(), PALETTE, strict=False):
+            if term + ending in log:  # a run may lack some phases
+                sns.lineplot(log, x="iteration", y=term + ending, marker="o", ax=axis, color=colour, label=phase)
+        axis.set(xlabel="batch", ylabel=label)
+    axes[0].get_legend().remove()
+    axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def heatmap_grid(
+    rows: Sequence[Sequence[Tensor | None]],
+    columns: Sequence[str],
+    labels: Sequence[str],
+    bars: Sequence[str],
+    title: str,
+    octaves: float | None = None,
+    outline: Tensor | None = None,
+) -> plt.Figure:
+    """Images [3, s, s] in [-1, 1] and maps of factors [s, s] in one grid; None leaves a cell empty.
+
+    Factors are shown on a log scale: below 1 blue, 1 grey, above it red.
+    bars:    titles of the colour bars; one for each row that has maps, or a single one with `octaves`
+    octaves: powers of two at the ends of the bar that all rows share; None: each row's own, 99 % of its values fit
+    outline: bool [s, s], drawn over the maps
+    """
+    size = (1.5 * len(columns) + 1.5, 1.5 * len(rows) + 0.8)
+    figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, layout="constrained")
+    scales = []
+    for row, line, label in zip(rows, axes, labels, strict=True):
+        logs = [x.clamp_min(1e-6).log2() if x is not None and x.ndim == 2 else None for x in row]
+        values = [x.abs().flatten() for x in logs if x is not None]
+        end = octaves or (max(0.25, torch.cat(values).quantile(0.99).item()) if values else 1.0)
+        for x, log, axis in zip(row, logs, line, strict=True):
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+            sns.despine(ax=axis, left=True, bottom=True)
+            if log is not None:
+                shown = axis.imshow(log.numpy(), cmap="coolwarm", vmin=-end, vmax=end, interpolation="bilinear")
+                if outline is not None:
+                    axis.contour(outline.numpy(), [0.5], colors="black", linewidths=0.8, linestyles="dashed")
+            elif x is not None:
+                axis.imshow(to_uint8(x).permute(1, 2, 0).numpy(), interpolation="lanczos")
+        next(axis for axis, x in zip(line, row, strict=True) if x is not None).set_ylabel(label)
+        if values:
+            scales.append((shown, line, end))
+    for axis, column in zip(axes[0], columns, strict=True):
+        axis.set_title(column)
+    shared = [(shown, axes, octaves)] if octaves else scales
+    for label, (shown, beside, end) in zip(bars, shared, strict=True):
+        tick = int(end) or int(4 * end) / 4
+        style = {"shrink": 0.4, "aspect": 30} if octaves else {"aspect": 12}
+        bar = figure.colorbar(shown, ax=beside, ticks=[-tick, 0, tick], extend="both", pad=0.01, **style)
+        bar.set_label(label, fontsize="small")
+        bar.ax.set_yticklabels([f"÷ {2**tick:.2g}", "× 1", f"× {2**tick:.2g}"], fontsize="small")
+    figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def when_parts_change(tables: dict[str, pd.DataFrame], title: str) -> plt.Figure:
+    """Tables of `evaluation.changes.over_steps` in rows: shares per step of the first trail, and mean steps of all.
+
+    tables: by what their parts are; the second column names the parts, drawn from top to bottom as they come
+    """
+    parts = [table.iloc[:, 1].nunique() for table in tables.values()]
+    size = (10, 0.33 * sum(parts) + 0.5 * len(parts) + 0.8)
+    figure, axes = plt.subplots(len(parts), 2, figsize=size, height_ratios=parts, sharex="col", layout="constrained")
+    for (kind, table), (left, right) in zip(tables.items(), axes, strict=True):
+        trails, names = (list(dict.fromkeys(table.iloc[:, column])) for column in (0, 1))
+        table = table.set_index(table.columns[1])
+        share = table[(table.trail == trails[0]) & (table.metric == "share")]
+        share = 100 * share.pivot(columns="step", values="mean").loc[names]
+        sns.heatmap(share, annot=True, fmt=".0f", cmap="Blues", vmin=0, vmax=100, cbar=False, ax=left)
+        left.set(ylabel=kind, xlabel="")
+        left.tick_params(axis="y", rotation=0)
+        for trail, colour, fill in zip(trails, (PALETTE[0], "0.5"), ("full", "none"), strict=False):
+            when = table[(table.trail == trail) & (table.metric == "mean step")].loc[names]
+            error = (when["mean"] - when.low, when.high - when["mean"])
+            style = {"fmt": "o", "color": colour, "fillstyle": fill, "label": trail}
+            right.errorbar(when["mean"], left.get_yticks(), xerr=error, **style)
+        right.set(ylim=left.get_ylim(), yticks=left.get_yticks(), yticklabels=[])
+    axes[0, 0].set_title(f"{trails[0]}: share of each step, %")
+    axes[0, 1].set_title("when: the mean step (95 % interval)")
+    figure.suptitle(title, fontsize="medium")
+    axes[-1, 0].set_xlabel("step")
+    axes[-1, 1].set(xlabel="0: all in the first step … 1: all in the last", xlim=(0, None))
+    axes[-1, 1].legend()
     return figure
