@@ -283,6 +283,10 @@ def test_a_residual_is_what_the_one_pass_encoder_sees_differ(pool):
     encoder.begin_as(pool.start)
     x, y = torch.rand(2, 2, 3, 64, 64) * 2 - 1
     assert torch.allclose(encoder(torch.cat([x, y], dim=1)), pool.start(x) - pool.start(y), atol=1e-4)
+    for p in encoder.parameters():
+        p.add_(0.02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0)))
+    there, back = (encoder(torch.cat(pair, dim=1)) for pair in ((x, y), (y, x)))
+    assert there.abs().max() > 0.1 and torch.allclose(there, -back, atol=1e-4)
     assert encoder(torch.cat([x, x], dim=1)).abs().max() < 1e-5
 
 

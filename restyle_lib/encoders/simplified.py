@@ -46,9 +46,9 @@ class StyleHeads(nn.Module):
         return x.reshape(len(x), self.heads, -1).float()
 
 
-def backbone() -> nn.Sequential:
-    """Images [B, 3, s, s] -> a map [B, 160, s/8, s/8]."""
-    layers: list[nn.Module] = [nn.Conv2d(3, WIDTHS[0], 3, padding=1)]
+def backbone(in_channels: int) -> nn.Sequential:
+    """Images [B, in_channels, s, s] -> a map [B, 160, s/8, s/8]."""
+    layers: list[nn.Module] = [nn.Conv2d(in_channels, WIDTHS[0], 3, padding=1)]
     for i, (width, blocks) in enumerate(zip(WIDTHS, BLOCKS, strict=True)):
         if i:
             layers.append(nn.Conv2d(WIDTHS[i - 1], width, 3, stride=2, padding=1))
@@ -59,11 +59,10 @@ def backbone() -> nn.Sequential:
 class Encoder(nn.Module, ABC):
     """Images [B, in_channels, s, s] in [-1, 1] -> residuals [B, n_styles, 512] to be added to the current codes.
 
-    in_channels: 3 (the image alone, one pass) or 6 (the image beside the current reconstruction, ReStyle). Of six
-                 channels the residual is what the network sees in the image minus what it sees in the reconstruction:
-                 zero once it cannot tell them apart, so the loop has a fixed point. (The paper's large network sees
-                 all six from its first layer; this small one learns to compare much faster when it need not learn to
-                 see twice.)
+    in_channels: 3 (the image alone, one pass) or 6 (the image beside the current reconstruction, ReStyle). Of six, the
+                 residual is antisymmetric, F(x || y) - F(y || x): the way from y to x is the way back from x to y, and
+                 there is none between an image and itself, so the loop has a fixed point. And F can begin as any
+                 one-pass encoder that ignores the second image. (The paper's large network has no such form.)
     heads:       style slots that the generator in the loop reads. The last head speaks for the finer slots too: a
                  small image does not show them one by one, but their common effect on colour, so what the loop sees
                  is what the code renders at 1024 px.
@@ -77,24 +76,30 @@ class Encoder(nn.Module, ABC):
             raise ValueError(f"no encoder of {in_channels} channels and {heads} heads for {n_styles} styles")
         self.in_channels, self.n_heads, self.n_styles = in_channels, heads, n_styles
         self.progressive, self.stage = progressive, heads - 1
-        self.body = backbone()
+        self.body = backbone(in_channels)
 
     @abstractmethod
     def styles(self, images: Tensor) -> Tensor:
-        """What the heads say of images [B, 3, s, s], [B, heads, 512]; each design reads the maps in its own way."""
+        """What the heads say, [B, heads, 512]; each design reads the backbone's maps in its own way."""
 
     def forward(self, images: Tensor) -> Tensor:
-        images = torch.cat(images.split(3, dim=1))  # [B, 3, s, s], or first the images and then the reconstructions
+        if self.in_channels == 6:
+            images = torch.cat([images, images.roll(3, dims=1)])  # [2B, 6, s, s]: (x || y), then (y || x)
         styles = self.styles(images.contiguous(memory_format=torch.channels_last))
         if self.in_channels == 6:
-            seen, made = styles.chunk(2)
-            styles = seen - made
+            there, back = styles.chunk(2)
+            styles = there - back
         return all_slots(set_free(styles, self.stage) if self.progressive else styles, self.n_styles)
 
     def begin_as(self, other: "Encoder") -> None:
-        """Takes another encoder's weights, its heads only where they mean the same."""
+        """Takes another encoder's weights, its heads only where they mean the same.
+
+        Channels that it does not see (the other image) get zero weights.
+        """
         same = type(self) is type(other) and self.progressive == other.progressive
         state = {name: x for name, x in other.state_dict().items() if same or name.startswith("body.")}
+        new = self.in_channels - other.in_channels
+        state["body.0.weight"] = F.pad(state["body.0.weight"], (0, 0, 0, 0, 0, new))
         self.load_state_dict(state, strict=same)
 
 

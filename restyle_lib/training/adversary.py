@@ -19,7 +19,7 @@ def latent_discriminator(latent: int = 512, layers: int = 4) -> nn.Module:
 def image_discriminator() -> nn.Module:
     """Images [B, 3, s, s] -> scores [B], by the encoders' body."""
     return nn.Sequential(
-        backbone(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(WIDTHS[-1] * 16, 1), nn.Flatten(0)
+        backbone(3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(WIDTHS[-1] * 16, 1), nn.Flatten(0)
     )
 
 

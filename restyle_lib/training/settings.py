@@ -34,7 +34,7 @@ class Settings:
     replay_states: int = 64
     """Images on their way at a time: an image's next turn comes after eight batches, so that batches differ."""
     replay_batch: int = 8
-    loop_passes: int = 3_000
+    loop_passes: int = 2_000
     """Encoder passes of the true loop. All phases together are as many passes for every method from `start` on."""
     warmup_batch: int = 32
     warmup_lr: float = 5e-4
@@ -80,7 +80,7 @@ FROM_START = {"init": "faces/start", "loop_lr": 1.5e-4}
 ONE_PASS = FROM_START | {"in_channels": 3, "steps": 1, "long_every": 0, "batch": 8}
 # A decay of 1 / sqrt(t): these encoders are small, and of what they see differ a part is beyond the 64 px generator. At
 # full length that part adds up from step to step: identity falls from step 2 on, and the error rises from step 5 on.
-RESTYLE = FROM_START | {"replay_passes": 24_000, "decay": 0.5}
+RESTYLE = FROM_START | {"replay_passes": 16_000, "decay": 0.5}
 E4E = {"progressive": True, "lambda_delta": 2e-4, "lambda_latent_adversarial": 0.1}
 
 SETTINGS = {
@@ -113,6 +113,6 @@ SETTINGS = {
         **ONE_PASS, warmup_passes=0, loop_passes=36_000, cut_samples=0, lambda_id=0, lambda_image_adversarial=0.08
     ),  # fmt: skip
     "restyle-psp": Settings(**RESTYLE, warmup_passes=0, cut_samples=0),
-    "restyle-e4e": Settings(**RESTYLE | {"replay_passes": 14_000}, **E4E),
-    "restyle-psp-fpn": Settings(**RESTYLE | {"replay_passes": 14_000}, design="pyramid"),
+    "restyle-e4e": Settings(**RESTYLE | {"replay_passes": 6_000}, **E4E),
+    "restyle-psp-fpn": Settings(**RESTYLE | {"replay_passes": 6_000}, design="pyramid"),
 }
