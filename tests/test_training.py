@@ -112,6 +112,15 @@ def test_the_loop_lowers_its_losses_step_by_step(pool, tmp_path):
     assert all(p.grad is None for p in pool.cut.parameters())
 
 
+def test_a_batch_of_disturbed_images_alone_has_finite_losses(pool):
+    """None of its codes is known: the prior takes their place, and there is no mean over nothing."""
+    x, codes = pool.batch(torch.Generator().manual_seed(0), 2)
+    critics = loop.Critics(None, loop.st_lpips())
+    loss = loop.batch_losses(tiny(), pool, critics, x, torch.full_like(codes, torch.nan), critics.see(x))
+    terms = loss(pool.cut.w_avg.expand(2, 16, -1) + 0.1, pool.average_image.expand_as(x))
+    assert "latent" not in terms and terms["prior"] > 0 and terms["total"].isfinite()
+
+
 def test_replayed_states_are_the_loops_own(pool, tmp_path):
     """Each state is the loop's after so many steps, and images that have made all theirs are replaced."""
     settings = tiny(replay_states=4, replay_batch=2, steps=2, long_every=0)

@@ -122,7 +122,7 @@ def batch_losses(
         }
         if critics.embed:
             terms["id"] = losses.identity(critics.embed, y, x_embedding)
-        if settings.lambda_latent:
+        if settings.lambda_latent and known.any():  # a batch may by chance hold disturbed images only
             terms["latent"] = losses.latent(codes[known], x_codes[known], pool.codes_scale, pool.cut.slots_read)
         if settings.lambda_prior and not known.all():
             terms["prior"] = losses.prior(codes[~known], pool.cut.w_avg, pool.whitening, pool.cut.slots_read)
