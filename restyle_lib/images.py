@@ -1,6 +1,8 @@
 """Opens any photograph as upright 8-bit RGB, or says in one line why it cannot."""
 
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -14,29 +16,35 @@ class PhotoError(ValueError):
     """A photograph cannot be used; the message says why and what to do."""
 
 
-def open_photo(path: Path | str) -> Image.Image:
-    """The photograph at `path`, upright (EXIF orientation applied), RGB, 8 bits.
+def open_photo(file: Path | str | BinaryIO) -> Image.Image:
+    """The photograph in a file, upright (EXIF orientation applied), RGB, 8 bits.
 
+    file: a path, or an open binary file that can seek and has a `name`, which messages begin with
     Grey, palette, CMYK, 16-bit and transparent images are converted; transparency shows white.
     Raises PhotoError for a missing, empty, truncated or oversized file, and for one that is not an image.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise PhotoError(f"{path}: a folder; name the photographs in it")
-    if not path.is_file():
-        raise PhotoError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise PhotoError(f"{path}: the file is empty")
+    if isinstance(file, Path | str):
+        file = name = Path(file)
+        if file.is_dir():
+            raise PhotoError(f"{name}: a folder; name the photographs in it")
+        if not file.is_file():
+            raise PhotoError(f"{name}: no such file")
+        size = file.stat().st_size
+    else:
+        name, size = file.name, file.seek(0, os.SEEK_END)
+        file.seek(0)
+    if size == 0:
+        raise PhotoError(f"{name}: the file is empty")
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             image.load()
             return upright_rgb(image)
     except Image.DecompressionBombError as error:
-        raise PhotoError(f"{path}: too large to open safely; scale it below 170 megapixels") from error
+        raise PhotoError(f"{name}: too large to open safely; scale it below 170 megapixels") from error
     except Image.UnidentifiedImageError as error:
-        raise PhotoError(f"{path}: not an image that Pillow can read") from error
+        raise PhotoError(f"{name}: not an image that Pillow can read") from error
     except Exception as error:  # decoders fail in many ways on damaged files
-        raise PhotoError(f"{path}: damaged or truncated image ({error}); export it again") from error
+        raise PhotoError(f"{name}: damaged or truncated image ({error}); export it again") from error
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
