@@ -93,13 +93,13 @@ SHIPPED = {
         6883720,
     ),
     "faces-psp.safetensors": Shipped(
-        "restyle train psp --ship", OURS, "a5d213f6227dfc06a6407b8c37af678b5b9603eed53ca7a65420219acb0e0c82", 3963736
+        "restyle train psp --ship", OURS, "783422adefb1de66a11b280198171233c550ef233b8e3ec1887240e9718a5d0d", 3963784
     ),
     "faces-restyle-psp.safetensors": Shipped(
         "restyle train restyle-psp --ship",
         OURS,
-        "2b9f7898d1a1005125ca256eb8f90ee2d66d9a75c06cdee8c39717904346fb1c",
-        3965512,
+        "174cf59f7a2139f320bbaad36c45414cb1c726d3ed4111de093366141a2780fc",
+        3965528,
     ),
     "faces-start.safetensors": Shipped(
         "restyle train start --ship", OURS, "a5d213f6227dfc06a6407b8c37af678b5b9603eed53ca7a65420219acb0e0c82", 3963736

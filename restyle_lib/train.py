@@ -84,7 +84,7 @@ def run(
         full_size.fold_batch_norms(encoder)
         save_full_size(weights, Inverter(encoder, G.cpu(), kind.input_size, kind))
     else:
-        save_inverter(weights, encoder, settings.generator, settings.decay)
+        save_inverter(weights, encoder, settings.generator, settings.used_decay)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     validation = next(record["validation"] for record in reversed(log) if "validation" in record)
     recipe = {

@@ -31,14 +31,15 @@ def test_result_has_the_promised_shapes(restyle, images):
     assert result.final(rl.load_generator("faces-128")).shape == (3, 3, 128, 128)
 
 
-def test_refinement_improves_and_does_not_diverge(restyle, images):
+def test_refinement_improves_and_does_not_diverge(restyle):
+    images = to_float(sets.heldout(60).images)  # identity gains little: twenty images do not show it
     x = torch.nn.functional.adaptive_avg_pool2d(images, 64)
     trail = restyle.invert(images, steps=10).images.clamp(-1, 1)
     error = torch.stack([l2(trail[:, t], x).mean() for t in range(11)])
     likeness = torch.stack([identity(trail[:, t], x).mean() for t in range(11)])
     assert error[1] < error[0] / 2 and error[5] < 0.9 * error[1]
     assert likeness[5] > likeness[1] > likeness[0] + 0.3
-    assert error[10] < error[1]
+    assert error[10] < 1.02 * error[5]
 
 
 @pytest.mark.xfail(
@@ -91,7 +92,7 @@ def test_at_least_one_step(restyle):
 
 
 def test_saved_and_loaded_again(restyle, images, tmp_path):
-    save_inverter(tmp_path / "mine.safetensors", restyle.encoder, "faces-64")
+    save_inverter(tmp_path / "mine.safetensors", restyle.encoder, "faces-64", restyle.decay)
     again = rl.load_inverter(tmp_path / "mine.safetensors")
     assert torch.equal(again.invert(images[:1], 2).latents, restyle.invert(images[:1], 2).latents)
 
