@@ -43,7 +43,7 @@ def test_refinement_improves_and_does_not_diverge(restyle):
 
 
 @pytest.mark.xfail(
-    strict=True, reason="these weights gain 0.046 on one photograph: README says how weak they are there"
+    strict=True, reason="in five steps identity falls on one photograph: README says how weak these weights are there"
 )
 def test_photographs_come_closer_in_identity(restyle):
     _, photos = sets.aligned_photographs(64)
