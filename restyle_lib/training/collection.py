@@ -1,0 +1,187 @@
+"""Image files in a folder or in a zip archive, read in memory only, and a check of all of them whose result is kept."""
+
+import hashlib
+import io
+import json
+import os
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from restyle_lib.data import cache_dir, save_atomically
+from restyle_lib.domains import Domain
+from restyle_lib.images import PhotoError, open_photo
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+LARGEST = 100 * 2**20  # bytes of one image, unpacked; no data set has larger ones, but a zip bomb has
+CONVERTED = {"CMYK", "L", "LA", "P", "PA", "RGBA", "RGBX", "YCbCr"}  # 8 bits: becomes RGB without loss of what it shows
+KEEP_EVERY = 60  # seconds between two savings of the check, which a kill can lose
+
+
+class Folder:
+    """Image files of a folder, at any depth; hidden ones do not count."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def files(self) -> dict[str, list[int]]:
+        """{name: [bytes, time of change]} of all images, sorted by name."""
+        paths = sorted(path for path in self.path.rglob("*") if _is_image(path.relative_to(self.path)))
+        stats = [path.stat() for path in paths if path.is_file()]
+        names = [path.relative_to(self.path).as_posix() for path in paths if path.is_file()]
+        return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in zip(names, stats, strict=True)}
+
+    def open(self, name: str) -> BinaryIO:
+        """The file, to be closed by the caller. Raises PhotoError."""
+        try:
+            return (self.path / name).open("rb")
+        except OSError as error:
+            raise PhotoError(f"{self.path / name}: {error.strerror}") from error
+
+
+class Archive:
+    """Image files of a zip archive. Members are names and bytes here: nothing is ever written to a disk."""
+
+    def __init__(self, path: Path):
+        self.path, self._zip, self._opener = path, None, 0
+        try:
+            zipfile.ZipFile(path).close()
+        except (OSError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path}: not a zip archive, or a truncated one ({error}); download it again") from error
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_zip": None, "_opener": 0}
+
+    def files(self) -> dict[str, list[int]]:
+        """{name: [bytes, checksum]} of all images, sorted by name."""
+        with zipfile.ZipFile(self.path) as archive:
+            members = {member.filename: member for member in archive.infolist() if not member.is_dir()}
+        return {name: [members[name].file_size, members[name].CRC] for name in sorted(members) if _is_image(Path(name))}
+
+    def open(self, name: str) -> BinaryIO:
+        """The member, unpacked into memory up to LARGEST bytes. Raises PhotoError."""
+        if self._opener != os.getpid():  # a worker that read through its parent's handle would move it
+            self._zip, self._opener = zipfile.ZipFile(self.path), os.getpid()
+        try:
+            with self._zip.open(name) as member:
+                content = io.BytesIO(member.read(LARGEST + 1))
+        except (
+            EOFError,
+            KeyError,
+            NotImplementedError,
+            OSError,
+            RuntimeError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
+            raise PhotoError(f"{name}: cannot be unpacked ({error})") from error
+        if content.getbuffer().nbytes > LARGEST:
+            raise PhotoError(f"{name}: {_too_large()}")
+        content.name = name
+        return content
+
+
+Collection = Folder | Archive
+
+
+def collection(path: Path) -> Collection:
+    """The images in a folder or zip archive. Raises ValueError where there is neither."""
+    if path.is_dir():
+        return Folder(path)
+    if path.is_file():
+        return Archive(path)
+    raise ValueError(f"{path}: no such folder or zip archive; data/README.md says where each data set comes from")
+
+
+def facts(images: Collection, workers: int = 0) -> dict[str, dict]:
+    """What each file is, decoded once in full: {name: {"mode", "width", "height"}, or {"error"}}, sorted by name.
+
+    The result is kept in the cache folder, so that only new and changed files are looked at again.
+    """
+    files = images.files()
+    kept_at = (
+        cache_dir() / "photographs" / f"{hashlib.sha256(str(images.path.resolve()).encode()).hexdigest()[:16]}.json"
+    )
+    kept = _load(kept_at)
+    known = {name: kept[name][1] for name, stamp in files.items() if name in kept and kept[name][0] == stamp}
+    new = {name: stamp for name, stamp in files.items() if name not in known}
+    if new:
+        saved = time.monotonic()
+        try:
+            for name, found in _look_at(images, new, workers):
+                known[name] = found
+                if time.monotonic() - saved > KEEP_EVERY:
+                    _save(kept_at, files, known)
+                    saved = time.monotonic()
+        finally:
+            _save(kept_at, files, known)
+    return {name: known[name] for name in files}
+
+
+def verdict(found: dict, domain: Domain) -> tuple[bool, str]:
+    """Whether training in `domain` can use a file of these `facts`, and what to say of it; often nothing."""
+    if "error" in found:
+        return False, found["error"]
+    mode, width, height = found["mode"], found["width"], found["height"]
+    if mode != "RGB" and mode not in CONVERTED:
+        return False, f"mode {mode}: a mask or a map, not a photograph of 8 bits"
+    rows, columns = domain.input_size
+    if domain.faces and abs(width - height) > 1:
+        return False, f"{width} x {height}: not square; faces must be aligned, see rl.align"
+    if width < columns or height < rows:
+        return False, f"{width} x {height}: smaller than the encoder's input, {columns} x {rows}"
+    return True, "" if mode == "RGB" else f"mode {mode}, converted to RGB"
+
+
+class _Looks:
+    """A data set whose items are the facts of files, so that a DataLoader's workers find them."""
+
+    def __init__(self, images: Collection, files: dict[str, list[int]]):
+        self.images, self.files = images, list(files.items())
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int) -> dict:
+        name, (size, _) = self.files[i]
+        if size > LARGEST:
+            return {"error": _too_large()}
+        try:
+            with self.images.open(name) as file:
+                photo = open_photo(file)
+                file.seek(0)
+                return {"mode": Image.open(file).mode, "width": photo.width, "height": photo.height}
+        except PhotoError as error:
+            return {"error": str(error).partition(": ")[2] or str(error)}
+
+
+def _look_at(images: Collection, files: dict[str, list[int]], workers: int) -> Iterator[tuple[str, dict]]:
+    loader = DataLoader(_Looks(images, files), batch_size=None, num_workers=workers)
+    return zip(files, tqdm(loader, desc=f"checking {images.path.name}", unit="image"), strict=True)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in path.parts)
+
+
+def _too_large() -> str:
+    return f"larger than {LARGEST >> 20} MB"
+
+
+def _load(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):  # none yet, or damaged: look again
+        return {}
+
+
+def _save(path: Path, files: dict[str, list[int]], known: dict[str, dict]) -> None:
+    content = json.dumps({name: [files[name], found] for name, found in known.items()})
+    save_atomically(lambda temporary: temporary.write_text(content), path)

@@ -1,0 +1,149 @@
+"""Photographs for training: checked once, decoded by worker processes, in an order that no stop can change."""
+
+import csv
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from restyle_lib.data import save_atomically, to_float, to_uint8
+from restyle_lib.domains import Domain
+from restyle_lib.images import PhotoError, open_photo, to_tensor
+from restyle_lib.inversion.inverter import Viewed
+from restyle_lib.training.collection import Collection, collection, facts, verdict
+
+ATTEMPTS = 100  # files in a row that may have become unreadable since they were checked
+
+
+class Photographs:
+    """What `training.loop` draws from: prepared photographs, whose codes nobody knows.
+
+    Images are cropped to the domain's proportions and scaled to the encoder's input; faces must be aligned already.
+    The last `validation` of the usable images are kept for validation.
+    """
+
+    def __init__(
+        self,
+        G,
+        domain: Domain,
+        images: Path,
+        validation: int,
+        workers: int = 0,
+        report: Path | None = None,
+        start: nn.Module | None = None,
+    ):
+        """images:  a folder of images at any depth, or a zip archive of them
+        workers: processes that decode images while the device computes; they change no result
+        report:  CSV file to be written: every image that is left out or converted, and why
+        start:   a pretrained backbone that the encoder begins with
+
+        Raises ValueError where the generator is not of the domain's size, and where too few images can be used.
+        """
+        if domain.output_size and domain.output_size != G.resolution[1]:
+            raise ValueError(f"{domain.name} are made at {domain.output_size} px, the generator's at {G.resolution[1]}")
+        self.cut, self.domain, self.device, self.start = Viewed(G, domain.input_size), domain, G.w_avg.device, start
+        with torch.no_grad():
+            self.average_image = self.cut.synthesize(G.w_avg[None])[0]
+        source, self.workers = collection(images), workers
+        usable = _checked(source, domain, workers, report)
+        if len(usable) < 2:
+            raise ValueError(
+                f"{images}: {len(usable)} usable images; training needs at least two"
+                + f" (see {report})" * bool(report)
+            )
+        kept = min(validation, len(usable) // 2)
+        self.files = usable[: len(usable) - kept]
+        self._decoded = Decoded(source, domain, self.files)
+        heldout = Decoded(source, domain, usable[len(usable) - kept :])
+        self.validation = to_float(torch.stack([heldout[i, False] for i in range(kept)])).to(self.device)
+        self._next: tuple | None = None
+        self._batches: Iterator[Tensor] = iter(())
+
+    def batch(self, rng: torch.Generator, n: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """n images [n, 3, h, w] in [-1, 1], mirrored by chance where the domain allows it; their codes are NaN.
+
+        rng:   of `samples.generator_for`. Its seed numbers the batch, so that the workers know which ones come next
+        share: of the n images, those of this process
+        """
+        number = rng.initial_seed()
+        if self._next != (number, n, share):
+            order = Order(len(self.files), n, share, number, self.domain.mirror)
+            pin = self.device.type == "cuda"
+            loader = DataLoader(self._decoded, batch_sampler=order, num_workers=self.workers, pin_memory=pin)
+            self._batches = iter(loader)
+        self._next = (number + 1, n, share)
+        x = to_float(next(self._batches).to(self.device, non_blocking=True))
+        return x, torch.full((len(x), self.cut.n_styles, len(self.cut.w_avg)), torch.nan, device=self.device)
+
+
+class Order:
+    """Which images make up batch `first` and all that follow, as lists of (index, whether mirrored).
+
+    Every epoch is a permutation of its own. A function of the batch's number alone: neither a resumed run, nor other
+    numbers of workers or processes see other images.
+    """
+
+    def __init__(self, total: int, n: int, share: slice, first: int, mirror: bool):
+        self.total, self.n, self.share, self.first, self.mirror = total, n, share, first, mirror
+
+    def __iter__(self) -> Iterator[list[tuple[int, bool]]]:
+        number = self.first
+        while True:
+            places = [divmod(number * self.n + i, self.total) for i in range(self.n)]
+            heads = torch.rand(self.n, generator=torch.Generator().manual_seed(number)) < 0.5
+            chosen = [int(permutation(self.total, epoch)[place]) for epoch, place in places]
+            yield [(i, self.mirror and bool(head)) for i, head in zip(chosen, heads, strict=True)][self.share]
+            number += 1
+
+
+@lru_cache(maxsize=2)
+def permutation(total: int, epoch: int) -> Tensor:
+    """The order of the images in one epoch, [total]."""
+    return torch.randperm(total, generator=torch.Generator().manual_seed(epoch))
+
+
+class Decoded:
+    """Items (index, whether mirrored) -> uint8 [3, h, w] at the size of the encoder's input.
+
+    A file that has become unreadable since it was checked is reported, and the next one takes its place.
+    """
+
+    def __init__(self, source: Collection, domain: Domain, files: list[str]):
+        self.source, self.domain, self.files = source, domain, files
+
+    def __getitem__(self, item: tuple[int, bool]) -> Tensor:
+        index, mirrored = item
+        for i in range(index, index + ATTEMPTS):
+            name = self.files[i % len(self.files)]
+            try:
+                with self.source.open(name) as file:
+                    x = to_uint8(to_tensor(self.domain.fit(open_photo(file)))[0])
+                    return x.flip(2) if mirrored else x
+            except PhotoError as error:
+                print(f"left out {error}", file=sys.stderr)
+        raise PhotoError(
+            f"{self.source.path}: {ATTEMPTS} files in a row have become unreadable; is the disk still there?"
+        )
+
+
+def _checked(source: Collection, domain: Domain, workers: int, report: Path | None) -> list[str]:
+    """Names of the images that training can use; prints how many and why not the others, and writes the report."""
+    verdicts = {name: verdict(found, domain) for name, found in facts(source, workers).items()}
+    remarks = [(name, "converted" if used else "left out", why) for name, (used, why) in verdicts.items() if why]
+    usable = [name for name, (used, _) in verdicts.items() if used]
+    counts = ", ".join(f"{count} {what}" for what, count in Counter(what for _, what, _ in remarks).items())
+    listed = f"; {counts}" * bool(counts) + f", listed in {report}" * bool(counts and report)
+    print(f"{source.path}: {len(usable)} of {len(verdicts)} images can be used{listed}")
+    if report:
+        save_atomically(lambda temporary: _write(temporary, remarks), report)
+    return usable
+
+
+def _write(path: Path, remarks: list[tuple[str, str, str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        csv.writer(file).writerows([("file", "what", "why"), *remarks])
