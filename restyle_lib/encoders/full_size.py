@@ -87,6 +87,19 @@ class FullSizeEncoder(nn.Module):
         styles = torch.cat([heads(level) for heads, level in zip(self.heads, levels, strict=False)], dim=1)
         return set_free(styles, self.stage) if self.progressive else styles
 
+    @torch.no_grad()
+    def begin_as(self, backbone: nn.Module) -> None:
+        """Takes a pretrained backbone's weights (`pretrained.load_backbone`).
+
+        The channels of the other image, which it does not know, are drawn from N(0, 1), as the official code does.
+        """
+        state = backbone.state_dict()
+        first = "conv1.weight" if isinstance(backbone, ResNet34) else "input_layer.0.weight"
+        known = state[first]
+        other = torch.randn(len(known), self.in_channels - known.shape[1], *known.shape[2:])
+        state[first] = torch.cat([known, other.to(known)], dim=1)
+        self.backbone.load_state_dict(state)
+
 
 def _enlarge(x: Tensor, y: Tensor) -> Tensor:
     """x scaled to y's size, plus y: one level of the pyramid."""

@@ -17,6 +17,10 @@ class Settings:
     """"simplified": all heads read the last map (ReStyle, section 4.2); "pyramid": three maps (pSp, section 3.1)."""
     progressive: bool = False
     """e4e: one style for all slots at first; the others' differences are set free one by one."""
+    free_from: float = 0.25
+    """Of a progressive encoder: the share of all passes after which slot 1 is set free."""
+    free_every: float = 0.25 / 7
+    """The share after which each further slot follows: all 8 are free after half."""
     in_channels: int = 6
     """6: the image beside the current reconstruction (ReStyle). 3: the image alone (one pass)."""
     steps: int = 5
@@ -42,6 +46,8 @@ class Settings:
     warmup_lr: float = 5e-4
     loop_lr: float = 4e-4
     """Adam, falling as one cosine over replay and loop; the warm start has a cosine of its own."""
+    lr_falls: bool = True
+    """False: the learning rate of the loop stays as it is, as in the paper."""
     lambda_l2: float = 1.0
     lambda_lpips: float = 0.8
     lambda_id: float = 0.1
@@ -52,6 +58,8 @@ class Settings:
     """Small beside the image losses; keeps the codes near those that the generator knows."""
     lambda_prior: float = 0.1
     """Of disturbed images, whose codes are unknown: without it, late steps leave what the generator has ever met."""
+    lambda_w_norm: float = 0.0
+    """Of the distance of the whole code from w_avg, 0.025 for cartoons in pSp."""
     lambda_delta: float = 0.0
     """Of the differences between a code's styles, 2e-4 in e4e."""
     lambda_latent_adversarial: float = 0.0
