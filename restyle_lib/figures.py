@@ -1,6 +1,6 @@
 """Figures in one style, written to files as they are drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restyle_lib.data import to_uint8
+from restyle_lib.evaluation.methods import COLOURS
+from restyle_lib.evaluation.metrics import HIGHER_IS_BETTER
 
 PALETTE = sns.color_palette("colorblind")
 
@@ -70,21 +72,62 @@ def step_titles(steps: int, size: int = 1024, optimized: int = 0) -> list[str]:
     return ["input", *(f"$\\hat{{y}}_{{{t}}}$" for t in range(steps + 1)), *last, f"{size} px"]
 
 
-def curves(summary: pd.DataFrame, metrics: Sequence[str], x: str = "step") -> plt.Figure:
+def curves(summary: pd.DataFrame, metrics: Sequence[str]) -> plt.Figure:
     """Each metric over steps, a line per method with its 95 % band; a one-pass method is a dashed level."""
-    figure, axes = plt.subplots(1, len(metrics), figsize=(4 * len(metrics), 3.4), layout="constrained")
-    for axis, metric in zip(axes, metrics, strict=True):
-        for colour, (method, rows) in zip(PALETTE, summary[summary.metric == metric].groupby("method"), strict=False):
+    figure, panels = _panels(metrics)
+    for metric, axis in panels.items():
+        for method, rows, colour in _by_method(summary, metric):
             rows = rows[rows.step > 0].sort_values("step")
             if len(rows) == 1:
                 row = rows.iloc[0]
                 axis.axhline(row["mean"], color=colour, linestyle="--", label=f"{method} (one pass)")
-                axis.axhspan(row.low, row.high, color=colour, alpha=0.15)
+                axis.axhspan(row.low, row.high, color=colour, alpha=0.1)
             else:
-                axis.plot(rows[x], rows["mean"], marker="o", markersize=4, color=colour, label=method)
-                axis.fill_between(rows[x], rows.low, rows.high, color=colour, alpha=0.2)
-        axis.set(title=metric, xlabel=x)
-    axes[0].legend()
+                axis.plot(rows.step, rows["mean"], marker="o", markersize=4, color=colour, label=method)
+                axis.fill_between(rows.step, rows.low, rows.high, color=colour, alpha=0.15)
+        axis.set(xlabel="step")
+    return _with_legend(figure, axis)
+
+
+def against_time(summary: pd.DataFrame, metrics: Sequence[str]) -> plt.Figure:
+    """The paper's comparison: each metric over the column "seconds" per image, on a log scale.
+
+    An iterative method is a curve with its 95 % bars, a one-pass method a point.
+    """
+    figure, panels = _panels(metrics)
+    for metric, axis in panels.items():
+        for method, rows, colour in _by_method(summary, metric):
+            rows = rows[rows.seconds > 0].sort_values("seconds")
+            error = (rows["mean"] - rows.low, rows.high - rows["mean"])
+            style = {"fmt": "D", "markersize": 8} if len(rows) == 1 else {"fmt": "o-", "markersize": 4}
+            axis.errorbar(rows.seconds, rows["mean"], yerr=error, color=colour, elinewidth=1, label=method, **style)
+        axis.set(xscale="log", xlabel="seconds per image")
+    return _with_legend(figure, axis)
+
+
+def _panels(metrics: Sequence[str]) -> tuple[plt.Figure, dict[str, plt.Axes]]:
+    """Panels in two columns, each titled with its metric and which way is better."""
+    rows = -(-len(metrics) // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(10, 3.4 * rows), layout="constrained", squeeze=False)
+    for axis in axes.flat[len(metrics) :]:
+        axis.remove()
+    panels = dict(zip(metrics, axes.flat, strict=False))
+    for metric, axis in panels.items():
+        axis.set_title(f"{metric} ({'higher' if metric in HIGHER_IS_BETTER else 'lower'} is better)")
+    return figure, panels
+
+
+def _by_method(summary: pd.DataFrame, metric: str) -> Iterator[tuple[str, pd.DataFrame, str]]:
+    """Each method of a summary in its order with its rows of a metric and its colour; others have the palette's."""
+    for i, method in enumerate(summary.method.unique()):
+        rows = summary[(summary.metric == metric) & (summary.method == method)]
+        yield method, rows, COLOURS.get(method, PALETTE[i % len(PALETTE)])
+
+
+def _with_legend(figure: plt.Figure, axis: plt.Axes) -> plt.Figure:
+    """The figure with one legend, below all panels."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 

@@ -15,6 +15,12 @@ class Profile:
     """Held-out renders that methods are compared on."""
     full_renders: int
     """Of these, how many are rendered again at 1024 px from each method's code (0.7 s each on two cores)."""
+    searched: int
+    """Of these, how many optimization and the hybrids search codes for."""
+    budgets: list[int]
+    """Steps that they are given; each number is a search of its own, since its learning rate falls at its end."""
+    timed: int
+    """Images that every method is timed on, one by one."""
     samples: int
     """Faces in the pictures of the generator tour and of the step grids."""
     hybrid_steps: int
@@ -40,7 +46,10 @@ PROFILES = {
     "smoke": Profile(
         name="smoke",
         images=4,
-        full_renders=1,
+        full_renders=2,
+        searched=2,
+        budgets=[2, 3],
+        timed=1,
         samples=2,
         hybrid_steps=3,
         training={
@@ -60,7 +69,10 @@ PROFILES = {
     "default": Profile(
         name="default",
         images=200,
-        full_renders=100,
+        full_renders=32,
+        searched=32,
+        budgets=[20, 60, 150],
+        timed=10,
         samples=6,
         hybrid_steps=120,
         training={
@@ -73,7 +85,17 @@ PROFILES = {
             "validate_every": 40,
         },
     ),
-    "full": Profile(name="full", images=2000, full_renders=2000, samples=8, hybrid_steps=300, training={}),
+    "full": Profile(
+        name="full",
+        images=2000,
+        full_renders=2000,
+        searched=200,
+        budgets=[50, 150, 500],
+        timed=20,
+        samples=8,
+        hybrid_steps=300,
+        training={},
+    ),
 }
 
 

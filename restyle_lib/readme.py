@@ -19,7 +19,7 @@ def filled(text: str) -> str:
 
 def markdown(table: pd.DataFrame) -> str:
     """A GitHub table; columns that say the same in every row become a line below it."""
-    constant = [name for name in table if len(table) > 1 and table[name].nunique() == 1]
+    constant = [name for name in table if len(table) > 1 and table[name].nunique(dropna=False) == 1]
     table, below = table.drop(columns=constant), table[constant].head(1)
     lines = [list(table), ["---"] * len(table.columns), *table.itertuples(index=False)]
     rows = ["| " + " | ".join(map(_cell, line)) + " |" for line in lines]
@@ -28,6 +28,8 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def _cell(value) -> str:
+    if value != value:  # NaN: not measured
+        return "–"
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return str(value)

@@ -11,6 +11,7 @@ import restyle_lib as rl
 from restyle_lib import profiles
 from restyle_lib.data import downsample, to_float, to_uint8
 from restyle_lib.evaluation import cache, evaluate, metrics
+from restyle_lib.inversion.result import Inversion
 from restyle_lib.perceptual import st_lpips
 
 
@@ -105,6 +106,34 @@ def test_what_was_measured_is_remembered_until_anything_changes(tmp_path, monkey
     before = cache.digest(layer)
     torch.nn.init.zeros_(layer.bias)
     assert cache.digest(layer) != before
+
+
+def test_another_decay_is_another_measurement(heldout, tmp_path, monkeypatch):
+    monkeypatch.setenv("RESTYLE_CACHE", str(tmp_path))
+    inverter, x = rl.load_inverter("faces/restyle-psp"), downsample(to_float(heldout.images[:1]), 64)
+    errors = []
+    for inverter.decay in (0.0, 1.0):
+        errors.append(evaluate.evaluate({"ReStyle": inverter}, x, steps=3).set_index("step").L2)
+    assert errors[0][1] == errors[1][1] and errors[0][3] != errors[1][3]
+
+
+def test_searches_have_rows_as_encoders_have():
+    x = torch.zeros(2, 3, 64, 64)
+    ends = {steps: Inversion(torch.zeros(2, 2, 16, 512), torch.stack([x + 0.5, x + 1 / steps], 1)) for steps in (4, 8)}
+    rows = evaluate.of_searches({("Hybrid", steps): end for steps, end in ends.items()}, x)
+    assert len(rows) == 6 and set(rows.step) == {0, 4, 8}
+    assert rows[rows.step == 8].L2.tolist() == pytest.approx([1 / 64] * 2)
+    assert rows[rows.step == 0].L2.tolist() == pytest.approx([0.25] * 2)
+
+
+@torch.no_grad()
+def test_a_render_without_a_face_is_counted_and_not_dropped(heldout):
+    G = rl.load_generator("faces-256")
+    nothing = torch.randn(1, 16, 512, generator=torch.Generator().manual_seed(0)) * 5
+    codes = {"good": heldout.codes[:2], "lost": torch.cat([heldout.codes[:1], nothing])}
+    rows = evaluate.compare_full(codes, to_float(heldout.images[:2]), G)
+    assert rows.groupby("method")["face found"].sum().to_dict() == {"good": 2, "lost": 1}
+    assert len(rows) == 4 and rows.ID.notna().all()
 
 
 def test_an_interrupted_measurement_leaves_nothing(tmp_path, monkeypatch):

@@ -32,3 +32,8 @@ def test_columns_that_never_change_stand_below():
         "",
         "n: 200",
     ]
+
+
+def test_what_was_not_measured_has_no_number():
+    table = pd.DataFrame({"claim": ["C1", "C2"], "effect": [0.5, float("nan")], "n": [200, 0]})
+    assert readme.markdown(table).splitlines()[2:] == ["| C1 | 0.5 | 200 |", "| C2 | – | 0 |", ""]

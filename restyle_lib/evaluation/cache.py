@@ -1,4 +1,4 @@
-"""Measured tables, kept in the cache under a hash of everything that they depend on: data, weights and this code."""
+"""What was measured, kept in the cache under a hash of all that it depends on: data, weights and this code."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from restyle_lib.data import cache_dir, save_atomically
@@ -35,7 +36,19 @@ def _code() -> str:
 
 def remembered(key: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """The table that `compute` returns, from the cache where the same key and the same code have made it before."""
-    path = cache_dir() / "results" / f"{digest(key, _code())}.csv"
+    path = _place(key, "csv")
     if not path.exists():
         save_atomically(lambda temporary: compute().to_csv(temporary, index=False), path)
     return pd.read_csv(path)
+
+
+def remembered_tensors(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The same for named tensors on the CPU."""
+    path = _place(key, "safetensors")
+    if not path.exists():
+        save_atomically(lambda temporary: save_file({k: x.contiguous() for k, x in compute().items()}, temporary), path)
+    return load_file(path)
+
+
+def _place(key: str, ending: str) -> Path:
+    return cache_dir() / "results" / f"{digest(key, _code())}.{ending}"

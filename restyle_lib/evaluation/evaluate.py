@@ -14,7 +14,10 @@ from tqdm.auto import tqdm
 from restyle_lib.data import downsample
 from restyle_lib.evaluation.cache import digest, remembered
 from restyle_lib.evaluation.metrics import HIGHER_IS_BETTER, table_metrics
+from restyle_lib.faces.detect import find_faces
+from restyle_lib.images import to_image
 from restyle_lib.inversion.inverter import Inverter
+from restyle_lib.inversion.result import Inversion
 
 
 @torch.no_grad()
@@ -39,19 +42,39 @@ def evaluate(inverters: dict[str, Inverter], images: Tensor, steps: int = 10, ba
 
         for start in tqdm(range(0, len(images), batch), desc=f"evaluating {method}", unit="batch"):
             x = inverter.prepare(images[start : start + batch]).cpu()
-            rows = remembered(digest(weights, x, last, list(metrics)), partial(measure, x))
+            rows = remembered(digest(weights, inverter.decay, x, last, list(metrics)), partial(measure, x))
             tables.append(rows.assign(method=method, image=rows.image + start, size=x.shape[2]))
     return pd.concat(tables, ignore_index=True)
 
 
 @torch.no_grad()
+def of_searches(found: dict[tuple[str, int], Inversion], images: Tensor) -> pd.DataFrame:
+    """Rows as `evaluate` has them, of `methods.searched` by (method, steps) on images [n, 3, s, s] of the loop's size.
+
+    Step 0 is where a method began.
+    """
+    tables = []
+    for (method, steps), inversion in found.items():
+        for t, step in enumerate((0, steps)):
+            y = inversion.images[:, t].clamp(-1, 1)
+            values = {name: metric(y, images).tolist() for name, metric in table_metrics().items()}
+            tables.append(pd.DataFrame({"image": range(len(y)), "step": step, "method": method} | values))
+    return pd.concat(tables, ignore_index=True).drop_duplicates(["method", "image", "step"], ignore_index=True)
+
+
+@torch.no_grad()
 def compare_full(inversions: dict[str, Tensor], images: Tensor, G, size: int = 256) -> pd.DataFrame:
-    """Codes {method: [n, k, 512]} rendered by the full generator and compared with images [n, 3, s, s] at `size` px."""
+    """Codes {method: [n, k, 512]} rendered by the full generator and compared with images [n, 3, s, s] at `size` px.
+
+    "face found" is 1 where the detector sees a face in the render, at `size` px, else 0. No metric needs it: aligned
+    images are cropped at fixed places, so a render without a face counts like any other.
+    """
     metrics, weights, tables = table_metrics(), digest(G), []
 
     def measure(code: Tensor, x: Tensor) -> pd.DataFrame:
         y = downsample(G.synthesize(code.to(G.w_avg.device)).clamp(-1, 1), size).cpu()
-        return pd.DataFrame({name: metric(y, x).tolist() for name, metric in metrics.items()})
+        found = {"face found": [float(bool(find_faces(to_image(each[None])))) for each in y]}
+        return pd.DataFrame({name: metric(y, x).tolist() for name, metric in metrics.items()} | found)
 
     for method, codes in inversions.items():
         for i, code in enumerate(tqdm(codes, desc=f"rendering {method} at {G.resolution[0]} px", unit="image")):

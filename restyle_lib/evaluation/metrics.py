@@ -51,13 +51,15 @@ def st_lpips_distance(a: Tensor, b: Tensor) -> Tensor:
 
 def table_metrics(faces: bool = True) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     """The metrics of the tables by printed name; LPIPS itself only where its backbone can be had, ID only of faces."""
-    metrics = {"L2": l2, "ST-LPIPS": st_lpips_distance} | ({"ID": identity} if faces else {}) | {"MS-SSIM": ms_ssim}
+    metrics = {"L2": l2, "ST-LPIPS": st_lpips_distance} | ({"ID": identity} if faces else {})
+    metrics |= {"MS-SSIM": ms_ssim, "PSNR": psnr}
     if network := lpips_alex():
         metrics["LPIPS (AlexNet)"] = lambda a, b: network(a, b).flatten()
     return metrics
 
 
-HIGHER_IS_BETTER = {"ID", "MS-SSIM"}
+HIGHER_IS_BETTER = {"ID", "MS-SSIM", "PSNR"}
+CLAIMED = ("L2", "ST-LPIPS", "LPIPS (AlexNet)", "ID")  # those that the paper compares
 
 
 @cache

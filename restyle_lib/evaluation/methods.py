@@ -1,0 +1,77 @@
+"""The methods that are compared: their order, names and colours, the same in every table and figure."""
+
+import torch
+from torch import Tensor
+
+from restyle_lib.evaluation.cache import digest, remembered_tensors
+from restyle_lib.inversion.inverter import Inverter, Viewed, load_inverter, shipped_inverters
+from restyle_lib.inversion.optimize import hybrid, optimize
+from restyle_lib.inversion.refine import Callback
+from restyle_lib.inversion.result import Inversion
+
+# In the paper's order. What is not shipped is left out of every comparison, and the claims say so.
+ENCODERS = {
+    "IDInvert": "faces/idinvert",
+    "pSp": "faces/psp",
+    "e4e": "faces/e4e",
+    "ReStyle-pSp": "faces/restyle-psp",
+    "ReStyle-e4e": "faces/restyle-e4e",
+    "ReStyle-pSp, FPN": "faces/restyle-psp-fpn",
+}
+OPTIMIZATIONS = {"Optimization, W": "W", "Optimization, W+": "W+"}  # and the spaces that they search, from w_avg
+HYBRIDS = {"Hybrid, pSp": "pSp", "Hybrid, ReStyle-pSp": "ReStyle-pSp"}  # and the encoders that they start from
+START_STEPS = 5  # of a hybrid's encoder
+
+# Colour-blind safe; what belongs together shares a hue, of which the iterative one is darker.
+COLOURS = {
+    "IDInvert": "#ca9161",
+    "pSp": "#56b4e9",
+    "e4e": "#f0a830",
+    "ReStyle-pSp": "#0173b2",
+    "ReStyle-e4e": "#c04a00",
+    "ReStyle-pSp, FPN": "#029e73",
+    "Optimization, W": "#949494",
+    "Optimization, W+": "#333333",
+    "Hybrid, pSp": "#e09ad0",
+    "Hybrid, ReStyle-pSp": "#a3499b",
+}
+
+
+def shipped() -> dict[str, str]:
+    """Names of the shipped encoders of faces by label, in order."""
+    names = shipped_inverters()
+    return {label: name for label, name in ENCODERS.items() if name in names}
+
+
+def load_encoders(device: torch.device | str = "cpu") -> dict[str, Inverter]:
+    """The shipped encoders of faces by label, in order."""
+    return {label: load_inverter(name).to(device) for label, name in shipped().items()}
+
+
+def searches(encoders: dict[str, Inverter]) -> list[str]:
+    """Labels of the optimizations, and of the hybrids that can start from one of these encoders, in order."""
+    return [*OPTIMIZATIONS, *(label for label, start in HYBRIDS.items() if start in encoders)]
+
+
+def search(
+    label: str, encoders: dict[str, Inverter], images: Tensor, steps: int, callback: Callback | None = None
+) -> Inversion:
+    """One of `searches` on images [n, 3, h, w] in [-1, 1]: latents [n, 2, k, 512], where it began and what it found.
+
+    All search the codes of one generator, that of the encoders. callback: as in `optimize`
+    """
+    inverter = encoders[HYBRIDS.get(label, next(iter(encoders)))]
+    if label in OPTIMIZATIONS:
+        G, x = Viewed(inverter.G, inverter.input_size), inverter.prepare(images)
+        return optimize(G, x, OPTIMIZATIONS[label], steps, callback=callback)
+    found = hybrid(inverter, images, inverter.invert(images, START_STEPS), steps, callback)
+    return Inversion(found.latents[:, -2:], found.images[:, -2:])
+
+
+def searched(label: str, encoders: dict[str, Inverter], images: Tensor, steps: int, batch: int = 8) -> Inversion:
+    """The same in batches that the cache keeps, so that an interrupted search goes on where it was."""
+    weights, parts = digest(*encoders.values()), []
+    for x in images.split(batch):
+        key = digest(label, weights, x, steps)
+        parts.append(remembered_tensors(key, lambda x=x: vars(search(label, encoders, x, steps))))
+    return Inversion(*(torch.cat([part[name] for part in parts]) for name in ("latents", "images")))

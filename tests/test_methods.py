@@ -1,0 +1,58 @@
+"""One order, one name and one colour for each method; whatever is shipped is compared, what is missing is not."""
+
+import pytest
+import torch
+
+from restyle_lib.evaluation import methods, sets, timing
+from restyle_lib.inversion.inverter import shipped_inverters
+
+
+@pytest.fixture(scope="module")
+def encoders():
+    return methods.load_encoders()
+
+
+def test_every_shipped_encoder_of_faces_has_its_place():
+    faces = {name for name in shipped_inverters() if name.startswith("faces/")} - {"faces/start"}
+    assert set(methods.shipped().values()) == faces
+
+
+def test_every_method_has_a_colour_of_its_own():
+    labels = [*methods.ENCODERS, *methods.OPTIMIZATIONS, *methods.HYBRIDS]
+    assert list(methods.COLOURS) == labels and len(set(methods.COLOURS.values())) == len(labels)
+
+
+def test_what_is_not_shipped_is_left_out(monkeypatch):
+    monkeypatch.setattr(
+        methods, "shipped_inverters", lambda: ["faces/start", "toon/restyle-psp", "faces/e4e", "faces/psp"]
+    )
+    assert list(methods.shipped()) == ["pSp", "e4e"]
+    assert methods.searches(methods.shipped()) == ["Optimization, W", "Optimization, W+", "Hybrid, pSp"]
+
+
+def test_a_search_begins_where_it_says_and_is_remembered(encoders, tmp_path, monkeypatch):
+    monkeypatch.setenv("RESTYLE_CACHE", str(tmp_path))
+    _, photos = sets.aligned_photographs(64)
+    encoded = encoders["ReStyle-pSp"].invert(photos, methods.START_STEPS)
+    for label in ("Optimization, W+", "Hybrid, ReStyle-pSp"):
+        found = methods.searched(label, encoders, photos, steps=2, batch=1)
+        start = encoded.latents[:, -1] if label in methods.HYBRIDS else encoders["pSp"].G.w_avg.expand(2, 16, -1)
+        assert found.latents.shape == (2, 2, 16, 512)
+        assert torch.allclose(found.latents[:, 0], start, atol=1e-4)
+        assert (found.latents[:, 1] - found.latents[:, 0]).abs().mean() > 1e-3
+    assert len(list((tmp_path / "results").glob("*.safetensors"))) == 4
+    monkeypatch.setattr(methods, "search", lambda *arguments: pytest.fail("it was done before"))
+    again = methods.searched("Hybrid, ReStyle-pSp", encoders, photos, steps=2, batch=1)
+    assert torch.equal(again.latents, found.latents) and torch.equal(again.images, found.images)
+
+
+def test_times_of_all_methods(encoders):
+    few = {label: encoders[label] for label in ("pSp", "ReStyle-pSp")}
+    searches = ["Optimization, W+", "Hybrid, pSp"]
+    times = timing.measure(few, searches, torch.zeros(2, 3, 64, 64), steps=3, budgets=[10, 100])
+    assert times.groupby(["method", "step"]).image.nunique().eq(2).all()
+    times = times.groupby(["method", "step"]).seconds.mean()
+    assert list(times["pSp"].index) == [1] and list(times["ReStyle-pSp"].index) == [1, 2, 3]
+    assert times["ReStyle-pSp", 1] < times["ReStyle-pSp", 3] < times["Optimization, W+", 10]
+    assert times["Optimization, W+", 0] == 0 < times["Hybrid, pSp", 0] < times["pSp", 1] * 5
+    assert times["Optimization, W+", 100] == pytest.approx(10 * times["Optimization, W+", 10])
