@@ -1,6 +1,6 @@
 """Generators behind one interface, and the one call that opens any of them."""
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -10,11 +10,12 @@ from torch import Tensor
 
 from restyle_lib.assets import fetch
 from restyle_lib.data import WEIGHTS
-from restyle_lib.generators import checkpoints
+from restyle_lib.generators import checkpoints, low_rank
 from restyle_lib.generators.mobile import MobileGenerator, from_ir
 from restyle_lib.generators.openvino_ir import read_constants
 
 SIZES = (64, 128, 256, 1024)
+TOON = {64: ("small",), 1024: ("shape", "drawing")}  # size -> the files that make a cartoonist of the face generator
 
 
 class Generator(Protocol):
@@ -37,14 +38,16 @@ class Generator(Protocol):
 def load_generator(name: str | Path) -> Generator:
     """ "faces-1024", a cut generator ("faces-64", "faces-128", "faces-256"), or a checkpoint; on the CPU, frozen.
 
+    "toon-64" and "toon-1024" draw the faces of the same codes as cartoons (`restyle_lib.training.toon`).
+
     A path may be rosinality's StyleGAN2 (.pt), NVIDIA's StyleGAN2-ADA (.pkl), an official pSp, e4e or ReStyle
     checkpoint (its decoder), or our safetensors; the file itself shows which.
     Raises ValueError for another name, `CheckpointError` for a file that cannot be used, and
     `restyle_lib.assets.AssetError` where the embedded weights cannot be fetched.
     """
-    names = {f"faces-{size}": size for size in SIZES}
+    names = {f"faces-{size}": partial(embedded, size) for size in SIZES} | {f"toon-{s}": partial(toon, s) for s in TOON}
     if str(name) in names:
-        return embedded(names[str(name)])
+        return names[str(name)]()
     path = Path(name)
     if not path.is_file() and not path.suffix:
         raise ValueError(f"no generator {str(name)!r}; there are {', '.join(names)}, or give a checkpoint's path")
@@ -69,3 +72,12 @@ def embedded(size: int, fitted: bool = True) -> MobileGenerator:
             if s < size or (s == size and fitted):
                 G.load_state_dict(load_file(WEIGHTS / f"faces-{s}.safetensors"), strict=False)
     return G.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def toon(size: int) -> MobileGenerator:
+    """The toon generator at 64 or 1024 px: that of faces with the changes that `restyle_lib.training.toon` fitted."""
+    G = embedded(size)
+    for part in TOON[size]:
+        low_rank.change(G, load_file(WEIGHTS / f"toon-{part}.safetensors"))
+    G.family = "toon"
+    return G

@@ -147,6 +147,7 @@ class MobileGenerator(nn.Module):
 
     n_styles = 16
     smallest_head = 64
+    family = "faces"  # "toon" where its weights are those of a toon generator
 
     def __init__(self, size: int):
         super().__init__()

@@ -1,0 +1,87 @@
+"""Encoder bootstrapping (ReStyle, section 5.3): the encoder of one domain finds where that of another begins."""
+
+import copy
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from restyle_lib.evaluation import metrics
+from restyle_lib.generators.mobile import CHANNELS, MobileGenerator
+from restyle_lib.inversion.inverter import Inverter, Viewed
+from restyle_lib.inversion.refine import Callback, refine
+from restyle_lib.inversion.result import Inversion
+
+
+@torch.no_grad()
+def bootstrap(
+    first: Inverter, second: Inverter, images: Tensor, steps: int = 5, switch: int = 1, callback: Callback | None = None
+) -> Inversion:
+    """`switch` steps of the first encoder from its own w_avg, then the second's, from the code that they found.
+
+    The generators share W, so the code means the same face to both; the second encoder sees beside the photograph what
+    its own generator makes of that code. (The published code shows it the first generator's image once more.)
+
+    images: as `Inverter.invert` takes them, [B, 3, h, w] in [-1, 1]
+    steps:  of both together, so that the cost is that of `invert` with as many
+    switch: 0 is the second encoder alone, from its own average
+    callback(t, w_t, y_t) is called after each step
+    Returns latents [B, steps+1, 16, 512] and images [B, steps+1, 3, s, s]: the first domain's up to index switch - 1,
+    then the second's; the code at index `switch` is the first encoder's, drawn by the second's generator.
+    Raises ValueError for images as `invert` does, a switch outside 0..steps, and generators of different W.
+    """
+    if not 0 <= switch <= steps:
+        raise ValueError(f"switch must be from 0 to steps = {steps}, not {switch}")
+    if not torch.equal(first.G.w_avg, second.G.w_avg):
+        raise ValueError("the two generators do not share their W: a code would mean two different images")
+    if switch == 0:
+        return second.invert(images, steps, callback)
+    begun = first.invert(images, switch, callback)
+    x, view = second.prepare(images), Viewed(second.G, second.input_size)
+    codes = begun.latents[:, -1].to(x.device)
+    trail = [(codes, view.synthesize(codes))]
+
+    def keep(t: int, w: Tensor, y: Tensor) -> None:
+        trail.append((w, y))
+        if callback:
+            callback(switch + t, w, y)
+
+    refine(second.encoder, view, x, *trail[0], steps - switch, keep, second.decay, first=switch + 1)
+    latents, seen = (torch.stack(each, 1).cpu() for each in zip(*trail, strict=True))
+    return Inversion(torch.cat([begun.latents[:, :-1], latents], 1), torch.cat([begun.images[:, :-1], seen], 1))
+
+
+def swap(coarse: MobileGenerator, fine: MobileGenerator, size: int) -> MobileGenerator:
+    """Layer swapping (Pinkney and Adler 2020): blocks below `size` px from one generator, the others from another.
+
+    Shape comes from the first, texture and colour from the second. Both of one size, and of one W.
+    Raises ValueError where they are not, and where no block begins at `size`.
+    """
+    if coarse.resolution != fine.resolution or not torch.equal(coarse.w_avg, fine.w_avg):
+        raise ValueError("layers can be swapped between generators of one size that share their W")
+    sizes = list(CHANNELS)[1 : 1 + len(fine.blocks)]
+    if size not in sizes:
+        raise ValueError(f"no block begins at {size} px; there are {', '.join(map(str, sizes))}")
+    mixed, n = copy.copy(fine), sizes.index(size)
+    mixed._modules = dict(fine._modules) | {
+        "stem": coarse.stem,
+        "blocks": nn.ModuleList([*coarse.blocks[:n], *fine.blocks[n:]]),
+    }
+    return mixed
+
+
+@torch.no_grad()
+def measure(trails: dict[str, Inversion], faces: Tensor, toons: Tensor) -> pd.DataFrame:
+    """Trails of cartoons, compared with the faces and with the cartoons that are sought: a row per method, image, step.
+
+    faces: [n, 3, s, s] in [-1, 1], at the size of the trails; toons: what the generator makes of the faces' own codes
+    ID is the identity kept, of the cartoon with the *face*; L2 and ST-LPIPS are errors against the sought cartoon.
+    """
+    tables = []
+    for method, trail in trails.items():
+        for step, y in enumerate(trail.images.clamp(-1, 1).unbind(1)):
+            values = {"ID": metrics.identity(y, faces), "L2": metrics.l2(y, toons)}
+            values |= {"ST-LPIPS": metrics.st_lpips_distance(y, toons)}
+            values = {name: value.tolist() for name, value in values.items()}
+            tables.append(pd.DataFrame({"method": method, "image": range(len(y)), "step": step} | values))
+    return pd.concat(tables, ignore_index=True)

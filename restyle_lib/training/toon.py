@@ -1,0 +1,218 @@
+"""Makes the toon generators: the face generators, changed a little, so that they draw every code as a cartoon.
+
+    python -m restyle_lib.training.toon small     # toon-64
+    python -m restyle_lib.training.toon shape     # toon-1024, the coarse blocks
+    python -m restyle_lib.training.toon drawing   # toon-1024, the fine ones, on top of these
+
+There is no cartoon data set here. What a code w should look like is made by an operation on its face, `cartoon(G(w))`,
+so every target has a known code, and the toon generators share W with the face generators by construction.
+
+At 64 px the whole cut generator learns from such images. At 1024 px that would be slow, and it is not needed: a warped
+feature map makes a warped image. So the coarse blocks learn the shape from the face generator's own map of 64 px,
+warped; no image is rendered. The fine blocks then learn the drawing from windows of cartoons of full size.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from restyle_lib import data, precision
+from restyle_lib.data import downsample, to_float, to_uint8
+from restyle_lib.evaluation import sets
+from restyle_lib.evaluation.metrics import psnr
+from restyle_lib.faces.cartoon import caricature, cartoon, landmarks, warp, warp_grid
+from restyle_lib.faces.identity import Identity
+from restyle_lib.generators import embedded, low_rank
+from restyle_lib.generators.mobile import MobileGenerator
+from restyle_lib.training.distill import POOL_SEED, distance
+
+CPU = torch.device("cpu")
+RANK = 32
+WINDOW, MARGIN = 28, 2  # of the 64 px map: what the fine blocks see at a time, and its edge that is not compared
+# The parameters that learn, by the beginning of their names. The dense 4x4 convolution stays: it is the largest.
+LEARNED = {
+    "small": ("stem.constant", "stem.modulation.", "stem.bias", "blocks.", "heads."),
+    "shape": ("stem.constant", "stem.modulation.", "stem.bias", "blocks.0.", "blocks.1.", "blocks.2.", "blocks.3."),
+    "drawing": ("blocks.4.", "blocks.5.", "blocks.6.", "to_image."),
+}
+
+
+def fit(part: tyro.conf.Positional[Literal["small", "shape", "drawing"]], seed: int = 0) -> dict:
+    """Fits one part, writes data/weights/toon-<part>.safetensors and its recipe .json, and returns the recipe."""
+    torch.manual_seed(seed)
+    start = time.perf_counter()
+    G = embedded(64 if part == "small" else 1024)
+    if part == "drawing":
+        low_rank.change(G, load_file(_path("shape")))
+    names = [name for name, _ in G.named_parameters() if name.startswith(LEARNED[part])]
+    learning = low_rank.let_change(G, names, RANK)
+    for loss, iterations, lr in ROUNDS[part]:
+        descend(learning, lr, iterations, loss(G), f"fitting toon-{part}")
+    tensors = low_rank.changes(G, learning)
+    data.save_atomically(lambda temporary: save_file(tensors, temporary), _path(part))
+    recipe = {
+        "source": f"restyle_lib.training.toon {part}",
+        "rank": RANK,
+        "rounds": [
+            {"loss": loss.func.__name__, **loss.keywords, "iterations": n, "lr": lr} for loss, n, lr in ROUNDS[part]
+        ],
+        "seed": seed,
+        "minutes": round((time.perf_counter() - start) / 60, 1),
+        "machine": f"{torch.get_num_threads()} CPU threads, {precision.name(CPU)}",
+        "heldout": validate(G, caricature if part == "shape" else cartoon),
+    }
+    _path(part).with_suffix(".json").write_text(json.dumps(recipe, indent=2) + "\n")
+    return recipe
+
+
+def descend(learning: dict[str, nn.Parameter], lr: float, iterations: int, loss: Callable[[], Tensor], what: str):
+    """Adam on what `low_rank.let_change` lets learn; a whole parameter's rate is relative to its size."""
+    groups = [
+        {"params": [p], "lr": lr * (1 if name.endswith((".up", ".down")) else low_rank.rms(p))}
+        for name, p in learning.items()
+    ]
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+    rates = [group["lr"] for group in groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, iterations, pct_start=0.1, cycle_momentum=False)
+    progress = tqdm(range(iterations), desc=what)
+    for i in progress:
+        value = loss()
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        schedule.step()
+        if i % 20 == 0:
+            progress.set_postfix({"loss": f"{value.item():.4f}"})
+
+
+def small_loss(G: MobileGenerator, images: int, batch: int) -> Callable[[], Tensor]:
+    """toon-64 against the cartoons of the cached renders."""
+    renders = _renders(images).agreeing(G.slots_read - 1)
+    targets = [
+        to_uint8(downsample(cartoon(to_float(x)), G.resolution[0]))
+        for x in tqdm(renders.images.split(16), desc="drawing", unit_scale=16)
+    ]
+    targets, identity = torch.cat(targets), Identity()
+    with torch.no_grad(), precision.autocast(CPU):
+        embeddings = torch.cat([identity(to_float(x)) for x in targets.split(50)]).float()
+
+    def loss() -> Tensor:
+        i = torch.randint(len(targets), (batch,))
+        with precision.autocast(CPU):
+            image = G.synthesize(renders.codes[i])
+        return distance(image.float(), to_float(targets[i]), identity, embeddings[i], 0.1)["total"]
+
+    return loss
+
+
+def shape_loss(G: MobileGenerator, images: int, batch: int, blocks: int) -> Callable[[], Tensor]:
+    """The maps of the first `blocks` blocks against the face generator's, warped around the landmarks of its face."""
+    faces, renders = embedded(1024), _renders(images)
+    points = torch.cat([landmarks(to_float(x)) for x in renders.images.split(100)])
+
+    def loss() -> Tensor:
+        i = torch.randint(len(renders), (batch,))
+        with precision.autocast(CPU):
+            with torch.no_grad():
+                targets = coarse_maps(faces, renders.codes[i], blocks)
+            maps = coarse_maps(G, renders.codes[i], blocks)
+        total = 0
+        for found, target in zip(maps[1:], targets[1:], strict=True):
+            target = warp(target.float(), warp_grid(points[i], target.shape[-1]))
+            spread = target.std((0, 2, 3), keepdim=True) + 1e-3
+            total = total + ((found.float() - target) / spread).square().mean()
+        return total
+
+    return loss
+
+
+def drawing_loss(G: MobileGenerator, images: int, batch: int) -> Callable[[], Tensor]:
+    """Windows of the images that the fine blocks make of the map of 64 px, against those of full cartoons."""
+    faces, codes = embedded(1024), _renders(images).codes
+    maps, targets = [], []
+    with torch.no_grad():
+        for code in tqdm(codes.split(1), desc="drawing"):
+            targets.append(to_uint8(cartoon(faces.synthesize(code).clamp(-1, 1))))
+            maps.append(coarse_maps(G, code, 4)[-1].bfloat16())
+    maps, targets = torch.cat(maps), torch.cat(targets)
+
+    def loss() -> Tensor:
+        total = 0
+        for i in torch.randint(len(codes), (batch,)).tolist():
+            corner = torch.randint(64 - WINDOW + 1, (2,)).tolist()
+            image = fine_window(G, maps[i : i + 1], codes[i : i + 1], corner)
+            rows, columns = (slice(16 * (c + MARGIN), 16 * (c + WINDOW - MARGIN)) for c in corner)
+            error = image[..., 16 * MARGIN : -16 * MARGIN, 16 * MARGIN : -16 * MARGIN] - to_float(
+                targets[i, :, rows, columns]
+            )
+            total = total + error.abs().mean() + error.square().mean()
+        return total / batch
+
+    return loss
+
+
+def coarse_maps(G: MobileGenerator, codes: Tensor, blocks: int) -> list[Tensor]:
+    """The feature maps of the first blocks, the first of 8 px, for codes [B, k, 512]."""
+    w = codes.unbind(1)
+    maps = [G.stem(w[0], G.stem.noise)]
+    for i, block in enumerate(G.blocks[:blocks]):
+        maps.append(block(maps[-1], w[1 + 2 * i], w[2 + 2 * i], block.conv1.noise, block.conv2.noise))
+    return maps[1:]
+
+
+def fine_window(G: MobileGenerator, maps: Tensor, codes: Tensor, corner: list[int]) -> Tensor:
+    """What the blocks after the map of 64 px [1, 512, 64, 64] make of a window of it, [1, 3, 16 WINDOW, 16 WINDOW].
+
+    As if there were nothing around it; see MARGIN.
+    """
+    w = codes.unbind(1)
+    top, left = corner
+    x = maps[..., top : top + WINDOW, left : left + WINDOW].float()
+    for i, block in enumerate(G.blocks[4:], start=4):
+        zoom = 2 ** (i - 3)
+        rows, columns = (slice(zoom * c, zoom * (c + WINDOW)) for c in corner)
+        noise = (conv.noise[..., rows, columns] for conv in (block.conv1, block.conv2))
+        x = block(x, w[1 + 2 * i], w[2 + 2 * i], *noise)
+    return G.to_image(x, w[15])
+
+
+@torch.no_grad()
+def validate(G: MobileGenerator, target: Callable[[Tensor], Tensor], n: int = 20) -> dict:
+    """PSNR in dB at 64 px on held-out faces, against what they should become; and that of the faces as they are."""
+    heldout = sets.heldout(n)
+    faces = to_float(heldout.images)
+    images = torch.cat([downsample(G.synthesize(code).clamp(-1, 1), 64) for code in heldout.codes.split(1)])
+    faces, wanted = downsample(faces, 64), downsample(target(faces), 64)
+    found, unchanged = (round(psnr(x, wanted).mean().item(), 2) for x in (images, faces))
+    return {"n": n, "psi": 0.7, "seed": sets.HELDOUT_SEED, "psnr": found, "psnr_of_the_faces": unchanged}
+
+
+def _renders(n: int) -> data.Renders:
+    return data.renders(embedded(1024), "train", n, POOL_SEED, shard=100)
+
+
+def _path(part: str) -> Path:
+    return data.WEIGHTS / f"toon-{part}.safetensors"
+
+
+# What each part learns from, for how many batches, at which rate.
+ROUNDS = {
+    "small": [(partial(small_loss, images=1600, batch=16), 600, 2e-3)],
+    "shape": [
+        (partial(shape_loss, images=3000, batch=8, blocks=3), 300, 2e-3),
+        (partial(shape_loss, images=3000, batch=6, blocks=4), 100, 1e-3),
+    ],
+    "drawing": [(partial(drawing_loss, images=120, batch=1), 600, 2e-3)],
+}
+
+if __name__ == "__main__":
+    print(json.dumps(tyro.cli(fit), indent=2))
