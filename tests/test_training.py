@@ -1,6 +1,7 @@
-"""Training learns, stops on NaN with its checkpoint intact, and resumes to the bit after kill -9."""
+"""Training learns, stops with its checkpoint intact, and resumes to the bit after kill -9."""
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -13,16 +14,19 @@ import torch
 from safetensors.torch import load_file
 
 import restyle_lib as rl
-from restyle_lib import data, encoders, losses
+from restyle_lib import data, encoders, losses, precision
 from restyle_lib.encoders.simplified import SimplifiedEncoder
+from restyle_lib.faces.identity import Identity
 from restyle_lib.inversion.inverter import load_inverter, save_inverter, shipped_inverters
 from restyle_lib.inversion.refine import refine
+from restyle_lib.perceptual import st_lpips
 from restyle_lib.train import change
-from restyle_lib.training import loop, state
+from restyle_lib.training import loop, objective, phases, processes, state, states
 from restyle_lib.training.adversary import Adversary, latent_discriminator
 from restyle_lib.training.distill import trainable
 from restyle_lib.training.replay import Replay
-from restyle_lib.training.samples import Pool, disturb
+from restyle_lib.training.samples import Pool, disturb, generator_for
+from restyle_lib.training.schedule import Schedule
 from restyle_lib.training.settings import SETTINGS, Settings
 
 TINY = {
@@ -50,6 +54,15 @@ def pool():
     return Pool(rl.load_generator("faces-1024"), rl.load_generator("faces-64"), tiny())
 
 
+def learn(encoder, pool, x, codes, settings=None, piece=slice(None)) -> phases.Learned:
+    """One batch of the loop, of which `piece` is learned from."""
+    critics = objective.Critics(Identity(), st_lpips())
+    begun = states.begin(pool, x, codes, critics.see(x))
+    whole = objective.Whole(len(x), int(objective.known(codes).sum()))
+    recorded = {t: str(t) for t in range(1, 6)}
+    return phases.learn_states(encoder, pool, settings or tiny(), critics, begun, whole, recorded, 5, piece)
+
+
 def start(out, **environment) -> subprocess.Popen:
     command = [sys.executable, "-m", "restyle_lib.train", "restyle-psp", "--out", str(out), "--override"]
     command += [word for key, value in TINY.items() for word in (key, str(value))]
@@ -66,14 +79,14 @@ def test_resume_after_kill_is_exact_to_the_bit(tmp_path, pool):
     finish(start(tmp_path / "whole"))
     for after in (4, 17, 29):  # in the warm start, among replayed states, and in the loop
         process = start(tmp_path / "killed")
-        checkpoint = tmp_path / "killed" / "restyle-psp" / "checkpoint.pt"
+        folder = tmp_path / "killed" / "restyle-psp"
         deadline = time.monotonic() + 300
-        while not checkpoint.exists() or state.load(checkpoint)["iteration"] < after:
+        while (state.newest(folder) or {"iteration": 0})["iteration"] < after:
             assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()[-3000:]
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert state.load(checkpoint)["iteration"] < loop.Schedule(tiny()).total, "the run ended before it was killed"
+        assert state.newest(folder)["iteration"] < Schedule(tiny()).total, "the run ended before it was killed"
     finish(start(tmp_path / "killed"))
 
     whole, killed = (tmp_path / run / "restyle-psp" for run in ("whole", "killed"))
@@ -97,17 +110,9 @@ def test_the_loop_lowers_its_losses_step_by_step(pool, tmp_path):
     """From the shipped weights, one batch of the loop: later steps have lower losses, and every parameter learns."""
     inverter = rl.load_inverter("faces/restyle-psp")
     encoder = inverter.encoder.requires_grad_(True)
-    totals = []
-
-    def backward(loss):
-        totals.append(loss.item())
-        loss.backward()
-
-    examples = pool.batch(torch.Generator().manual_seed(0), 4)
-    critics = loop.Critics(loop.Identity(), loop.st_lpips())
-    record = loop.loop_step(encoder, pool, examples, tiny(), 5, critics, backward)
-    assert len(totals) == 5 and totals[4] < totals[0]
-    assert record["l2_5"] < record["l2_1"] and {"lpips_5", "id_5", "latent_5"} <= record.keys()
+    record = learn(encoder, pool, *pool.batch(torch.Generator().manual_seed(0), 4)).record
+    assert record["total_5"] < record["total_1"] and record["l2_5"] < record["l2_1"]
+    assert {"lpips_5", "id_5", "latent_5", "prior_5"} <= record.keys()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
     assert all(p.grad is None for p in pool.cut.parameters())
 
@@ -115,9 +120,11 @@ def test_the_loop_lowers_its_losses_step_by_step(pool, tmp_path):
 def test_a_batch_of_disturbed_images_alone_has_finite_losses(pool):
     """None of its codes is known: the prior takes their place, and there is no mean over nothing."""
     x, codes = pool.batch(torch.Generator().manual_seed(0), 2)
-    critics = loop.Critics(None, loop.st_lpips())
-    loss = loop.batch_losses(tiny(), pool, critics, x, torch.full_like(codes, torch.nan), critics.see(x))
-    terms = loss(pool.cut.w_avg.expand(2, 16, -1) + 0.1, pool.average_image.expand_as(x))
+    critics = objective.Critics(None, st_lpips())
+    begun = states.begin(pool, x, torch.full_like(codes, torch.nan), critics.see(x))
+    terms = objective.batch_losses(tiny(), pool, critics, begun, objective.Whole(2, 0))(
+        pool.cut.w_avg.expand(2, 16, -1) + 0.1, pool.average_image.expand_as(x)
+    )
     assert "latent" not in terms and terms["prior"] > 0 and terms["total"].isfinite()
 
 
@@ -126,27 +133,31 @@ def test_replayed_states_are_the_loops_own(pool, tmp_path):
     settings = tiny(replay_states=4, replay_batch=2, steps=2, long_every=0)
     replay = Replay(pool, settings, see=lambda x: [x.mean(dim=(1, 2, 3))])
     encoder = pool.start  # one pass: w_avg + E(x) at each step, whatever came before
-    images, left = replay.x.clone(), replay.left.clone()
+    now = replay.states
+    images, left = now.x.clone(), replay.left.clone()
     with torch.no_grad():
         for iteration in range(4):  # everyone has two turns
             i = replay.take(iteration)
-            w, y = refine(encoder, pool.cut, replay.x[i], replay.w[i], replay.y[i], 1)
+            w, y = refine(encoder, pool.cut, now.x[i], now.w[i], now.y[i], 1)
             replay.put(i, w, y, torch.Generator().manual_seed(50 + iteration))
         assert (replay.left > 0).all()
         for k in range(4):
-            replaced = not torch.equal(images[k], replay.x[k])
+            replaced = not torch.equal(images[k], now.x[k])
             assert replaced == (left[k] <= 2)
             steps = 2 - int(left[k]) if replaced else 2
-            expected = pool.cut.w_avg + steps * encoder(replay.x[k : k + 1])
-            assert torch.allclose(replay.w[k : k + 1], expected.expand(1, 16, -1), atol=1e-3)
-            at_start = torch.equal(replay.y[k], pool.average_image)
+            expected = pool.cut.w_avg + steps * encoder(now.x[k : k + 1])
+            assert torch.allclose(now.w[k : k + 1], expected.expand(1, 16, -1), atol=1e-3)
+            at_start = torch.equal(now.y[k], pool.average_image)
             assert at_start == (steps == 0)
-            assert replay.taken[k] == steps
-    assert torch.equal(replay.seen[0], replay.x.mean(dim=(1, 2, 3)))  # what was seen of an image goes with it
+            assert now.taken[k] == steps
+    assert torch.equal(now.seen[0], now.x.mean(dim=(1, 2, 3)))  # what was seen of an image goes with it
     again = Replay(pool, settings, replay.see)
     again.load_state_dict(replay.state_dict())
-    assert torch.equal(again.w, replay.w) and torch.equal(again.left, replay.left)
-    assert torch.equal(again.seen[0], replay.seen[0])
+    assert torch.equal(again.left, replay.left)
+    assert all(
+        torch.equal(a.nan_to_num(-99), b.nan_to_num(-99))
+        for a, b in zip(again.states.tensors(), now.tensors(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", ["e4e", "idinvert", "restyle-e4e", "restyle-psp-fpn"])
@@ -162,7 +173,7 @@ def test_every_named_inverter_trains_and_loads(name, pool, tmp_path):
 
 
 def test_a_progressive_encoder_sets_its_styles_free_one_by_one():
-    schedule = loop.Schedule(SETTINGS["restyle-e4e"])
+    schedule = Schedule(SETTINGS["restyle-e4e"])
     stages = [schedule.stage(i, 8) for i in range(schedule.total)]
     assert stages[0] == stages[schedule.warmup] == 0 and stages[-1] == 7 and stages == sorted(stages)
     for design in encoders.DESIGNS:
@@ -179,15 +190,16 @@ def test_a_progressive_encoder_sets_its_styles_free_one_by_one():
 @torch.no_grad()
 def test_an_adversary_learns_and_remembers():
     torch.manual_seed(0)
-    adversary = Adversary(latent_discriminator(8), 1e-2, torch.device("cpu"))
+    settings, device = tiny(discriminator_lr=1e-2), torch.device("cpu")
+    alone = processes.start(device)
+    adversary = Adversary(latent_discriminator(8), settings, device)
     for iteration in range(60):
         rng = torch.Generator().manual_seed(iteration)
-        adversary.loss(torch.randn(16, 8) + 2)
         with torch.enable_grad():
-            last = adversary.learn(torch.randn(16, 8) - 2, iteration, rng)
+            last = adversary.learn(alone, torch.randn(16, 8) - 2, torch.randn(16, 8) + 2, iteration, rng)
     assert last < 0.3 and len(adversary.pool) == 50
     assert adversary.loss(torch.randn(16, 8) - 2) < adversary.loss(torch.randn(16, 8) + 2)
-    again = Adversary(latent_discriminator(8), 1e-2, torch.device("cpu"))
+    again = Adversary(latent_discriminator(8), settings, device)
     again.load_state_dict(adversary.state_dict())
     x = torch.randn(4, 8)
     assert torch.equal(again.network(x), adversary.network(x))
@@ -209,12 +221,12 @@ def test_losses_by_hand():
 def test_nan_stops_with_a_message_and_keeps_the_checkpoint(pool, tmp_path, monkeypatch):
     settings = tiny(warmup_passes=64)
     calls = iter(range(1000))
-    real = loop.losses.latent
+    real = losses.latent
     poisoned = lambda *a: real(*a) * (float("nan") if next(calls) == 8 else 1)  # noqa: E731
-    monkeypatch.setattr(loop.losses, "latent", poisoned)
-    with pytest.raises(FloatingPointError, match="checkpoint.pt is still good"):
+    monkeypatch.setattr(losses, "latent", poisoned)
+    with pytest.raises(FloatingPointError, match="batch 8: .*checkpoint.pt of batch 6 is still good"):
         loop.train(settings, tmp_path, pool)
-    assert state.load(tmp_path / "checkpoint.pt")["iteration"] == 6
+    assert state.newest(tmp_path)["iteration"] == 6
 
 
 def test_other_settings_do_not_continue_a_run(pool, tmp_path):
@@ -226,7 +238,116 @@ def test_other_settings_do_not_continue_a_run(pool, tmp_path):
 def test_a_broken_checkpoint_is_named(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 not really")
     with pytest.raises(ValueError, match="not a checkpoint"):
-        state.load(tmp_path / "checkpoint.pt")
+        state.newest(tmp_path)
+
+
+def test_a_truncated_checkpoint_gives_way_to_the_one_before(pool, tmp_path, capsys):
+    """A run that lost the end of its newest file continues from the previous one, to the same weights."""
+    settings = tiny(warmup_passes=32, replay_passes=0, loop_passes=0)
+    whole = loop.train(settings, tmp_path / "whole", pool).state_dict()
+    loop.train(settings, tmp_path / "damaged", pool)
+    newest = tmp_path / "damaged" / "checkpoint.pt"
+    assert state.newest(tmp_path / "damaged")["iteration"] == 8
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    assert state.newest(tmp_path / "damaged")["iteration"] == 6
+    again = loop.train(settings, tmp_path / "damaged", pool).state_dict()
+    assert "continuing from" in capsys.readouterr().out
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
+    for path in (newest, newest.with_name("checkpoint-previous.pt")):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        loop.train(settings, tmp_path / "damaged", pool)
+
+
+def test_a_full_disk_stops_with_a_message_and_keeps_the_checkpoint(pool, tmp_path, monkeypatch):
+    settings = tiny(warmup_passes=64, replay_passes=0, loop_passes=0)
+    real, calls = torch.save, iter(range(1000))
+
+    def save(content, file):
+        if next(calls) == 2:
+            file.write(b"a part")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(content, file)
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(OSError, match="the disk is full; make room .*checkpoint.pt of batch 6 is still good"):
+        loop.train(settings, tmp_path, pool)
+    assert state.newest(tmp_path)["iteration"] == 6 and not list(tmp_path.glob(".checkpoint*"))
+    loop.train(settings, tmp_path, pool)
+    assert state.newest(tmp_path)["iteration"] == 16
+
+
+@pytest.fixture
+def fp32(monkeypatch):
+    """Sums in fp32, whose rounding is small beside what a test compares."""
+    monkeypatch.setattr(precision, "has_fast_bf16", lambda device: False)
+    monkeypatch.setattr(processes, "has_fast_bf16", lambda device: False)
+
+
+def test_pieces_of_a_batch_add_up_to_its_gradient(pool, fp32):
+    """Known and unknown codes are divided unevenly: the third piece has no known code at all."""
+    encoder = rl.load_inverter("faces/restyle-psp").encoder.requires_grad_(True)
+    x, codes = pool.batch(torch.Generator().manual_seed(0), 4)
+    whole = learn(encoder, pool, x, codes)
+    expected = torch.cat([p.grad.flatten() for p in encoder.parameters()])
+    encoder.zero_grad()
+    pieces = phases.join([learn(encoder, pool, x, codes, piece=slice(a, b)) for a, b in ((0, 1), (1, 3), (3, 4))])
+    gradient = torch.cat([p.grad.flatten() for p in encoder.parameters()])
+    assert (gradient - expected).norm() < 2e-3 * expected.norm()  # rounding of five steps in a row
+    assert all(
+        pieces.record[name].item() == pytest.approx(term.item(), rel=2e-3) for name, term in whole.record.items()
+    )
+    assert torch.allclose(pieces.last[0], whole.last[0], atol=1e-4)
+
+
+def test_out_of_memory_halves_the_pieces_and_says_so(pool, tmp_path, monkeypatch, capsys, fp32):
+    """The failed batch is done again in halves, with the result of a run that had the memory."""
+    settings = tiny(warmup_passes=8, replay_passes=0, loop_passes=20)
+    expected = loop.train(settings, tmp_path / "roomy", pool).state_dict()
+    real, sizes = losses.l2, []
+
+    def l2(y, x):
+        sizes.append(len(y))
+        if len(sizes) == 3:  # in the middle of the first batch's steps
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return real(y, x)
+
+    monkeypatch.setattr(losses, "l2", l2)
+    found = loop.train(settings, tmp_path / "scarce", pool).state_dict()
+    assert "out of memory: 1 images at a time" in capsys.readouterr().out
+    assert sizes[:3] == [2, 2, 2] and set(sizes[3:]) == {1}
+    begin = SimplifiedEncoder(6)
+    begin.begin_as(pool.start)
+    begin = begin.state_dict()
+    moved, apart = (
+        torch.cat([(one[name] - expected[name]).flatten() for name in begin]).norm() for one in (begin, found)
+    )
+    assert apart < 0.01 * moved
+
+
+def test_a_single_image_that_is_too_much_ends_the_run(pool, tmp_path, monkeypatch):
+    def l2(y, x):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(losses, "l2", l2)
+    with pytest.raises(MemoryError, match="single image at a time; use the setting `checkpointing`"):
+        loop.train(tiny(warmup_passes=0, replay_passes=0, loop_passes=10), tmp_path, pool)
+
+
+def test_tensorboard_shows_losses_and_strips(pool, tmp_path):
+    """And after a stop, nothing twice: what came after the checkpoint is purged."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = tiny(warmup_passes=8, replay_passes=0, loop_passes=20, validate_every=100)
+    records = []
+    loop.train(settings, tmp_path, pool, torch.zeros(3, 3, 64, 64), watch=records.append)
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert records == log and {"L2", "ST-LPIPS", "ID", "MS-SSIM"} == log[-1]["validation"].keys()
+    assert board.Scalars("l2/5")[0].value == pytest.approx(log[0]["l2_5"], rel=1e-4)
+    (image,) = board.Images("validation")
+    assert (image.width, image.height) == (64 * 7, 64 * 3)
+    assert board.Scalars("validation L2/step 10")[0].value == pytest.approx(log[-1]["validation"]["L2"][9], rel=1e-4)
 
 
 def test_log_is_rewound_to_the_checkpoint(tmp_path):
@@ -238,7 +359,7 @@ def test_log_is_rewound_to_the_checkpoint(tmp_path):
 
 def test_examples_depend_on_seed_and_iteration_alone(pool):
     def draw(iteration):
-        rng = loop.generator_for(3, iteration)
+        rng = generator_for(3, iteration)
         return [x.nan_to_num(-99) for x in (*pool.pairs(rng, 5), *pool.batch(rng, 4))]  # unknown codes are NaN
 
     assert all(torch.equal(a, b) for a, b in zip(draw(7), draw(7), strict=True))
@@ -305,14 +426,14 @@ def test_restyle_has_no_larger_budget_than_psp():
     assert psp.init == restyle.init == "faces/start"
     passes = []
     for settings in (psp, restyle):
-        schedule = loop.Schedule(settings)
+        schedule = Schedule(settings)
         steps = sum(schedule.steps(i) for i in range(schedule.total - schedule.replayed))
         passes.append(settings.warmup_passes + settings.replay_passes + steps * settings.batch)
     assert passes[1] <= passes[0] and abs(passes[0] - 36_000) < 100
 
 
 def test_learning_rate_rises_and_falls_in_each_phase():
-    schedule = loop.Schedule(SETTINGS["restyle-psp-fpn"])
+    schedule = Schedule(SETTINGS["restyle-psp-fpn"])
     rates = [schedule.lr(i) for i in range(schedule.total)]
     assert max(rates[: schedule.warmup]) == pytest.approx(schedule.settings.warmup_lr, rel=0.02)
     assert max(rates[schedule.warmup :]) == pytest.approx(schedule.settings.loop_lr, rel=0.15)

@@ -21,10 +21,11 @@ from restyle_lib.inversion.result import Inversion
 FORMAT = "restyle-companion inverter 1"
 
 
-class Viewed:
+class Viewed(nn.Module):
     """A generator as an encoder sees it: its images area-averaged (or repeated) to the encoder's input size."""
 
-    def __init__(self, G, size: tuple[int, int]):
+    def __init__(self, G: nn.Module, size: tuple[int, int]):
+        super().__init__()
         self.G, self.size, self.resolution = G, size, size
         self.w_avg, self.n_styles, self.slots_read, self.map = G.w_avg, G.n_styles, G.slots_read, G.map
 
@@ -55,7 +56,7 @@ class Inverter(nn.Module):
 
     def full_generator(self) -> nn.Module:
         """The generator that renders this inverter's codes best: the whole one where a cut one is in the loop."""
-        return load_generator("faces-1024") if isinstance(self.G, MobileGenerator) else self.G
+        return load_generator(f"{self.G.family}-1024") if isinstance(self.G, MobileGenerator) else self.G
 
     @torch.no_grad()
     def invert(self, images: Tensor, steps: int = 5, callback: Callback | None = None) -> Inversion:

@@ -1,10 +1,13 @@
 """Discriminators that learn beside an encoder: of codes (e4e, section 4.3) and of images (IDInvert, section 3.1)."""
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from restyle_lib import losses
 from restyle_lib.encoders.simplified import WIDTHS, backbone
+from restyle_lib.training import processes
+from restyle_lib.training.settings import Settings
 
 R1_EVERY, R1_WEIGHT = 16, 10.0  # lazy regularisation, as in e4e and StyleGAN2
 POOL = 50  # codes of earlier batches that the discriminator may be shown again, so that it does not forget them
@@ -26,27 +29,35 @@ def image_discriminator() -> nn.Module:
 class Adversary:
     """A discriminator with its optimizer and its memory of earlier fakes; the encoder sees it frozen."""
 
-    def __init__(self, network: nn.Module, lr: float, device: torch.device):
+    def __init__(self, network: nn.Module, settings: Settings, device: torch.device):
         self.network = network.to(device).requires_grad_(False)
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=(0.0, 0.99))
+        self.parameters = list(network.parameters())
+        self.optimizer = torch.optim.Adam(self.parameters, lr=settings.discriminator_lr, betas=(0.0, 0.99))
         self.pool: list[Tensor] = []
-        self.shown: Tensor | None = None
 
     def loss(self, fake: Tensor) -> Tensor:
-        """The encoder's loss for what it made; of a batch's fakes the first ones are kept for `learn`."""
-        self.shown = fake.detach() if self.shown is None else self.shown
+        """The encoder's loss for what it made."""
         return losses.adversarial(self.network, fake)
 
-    def learn(self, real: Tensor, iteration: int, rng: torch.Generator) -> Tensor:
-        """One step of the discriminator; returns its loss. Every 16th also bounds its gradient (R1)."""
-        fake, self.shown = self._with_earlier(self.shown.float(), rng), None
+    def learn(
+        self, accelerator: Accelerator, real: Tensor, fake: Tensor, iteration: int, rng: torch.Generator
+    ) -> Tensor:
+        """One step of the discriminator on a batch, the same in all processes, of which each learns from its share.
+
+        Every 16th step also bounds the gradient at real examples (R1). Returns the summand of this share in the loss.
+        Raises FloatingPointError for a gradient that is not finite.
+        """
+        fake = self._with_earlier(fake.float(), rng)
+        mine = processes.share(accelerator, len(fake))
+        real, fake, part = real[mine], fake[mine], 1 / accelerator.num_processes
         self.network.requires_grad_(True)
-        loss = losses.discrimination(self.network, real, fake)
-        total = loss
-        if iteration % R1_EVERY == 0:
-            total = loss + R1_WEIGHT / 2 * R1_EVERY * losses.r1(self.network, real)
         self.optimizer.zero_grad()
+        loss = total = part * losses.discrimination(self.network, real, fake)
+        if iteration % R1_EVERY == 0:
+            total = loss + part * R1_WEIGHT / 2 * R1_EVERY * losses.r1(self.network, real)
         total.backward()
+        processes.sum_gradients(self.parameters)
+        processes.finite_norm(self.parameters, f"batch {iteration}, discriminator")
         self.optimizer.step()
         self.network.requires_grad_(False)
         return loss.detach()

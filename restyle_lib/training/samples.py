@@ -6,6 +6,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from restyle_lib import data, losses
+from restyle_lib.generators import load_generator
 from restyle_lib.inversion.inverter import load_inverter
 from restyle_lib.precision import autocast
 from restyle_lib.training.distill import POOL_SEED
@@ -27,6 +28,9 @@ class Pool:
     def __init__(self, full, cut, settings: Settings):
         """full: the 1024 px generator; cut: the one in the loop."""
         self.cut, self.size, self.device = cut, cut.resolution[0], cut.w_avg.device
+        if settings.shown and (settings.disturb or settings.warmup_passes):
+            raise ValueError("what another generator shows can only be learned from its codes: no disturb, no warm-up")
+        self.shown = load_generator(settings.shown).to(self.device) if settings.shown else cut
         with torch.no_grad():
             self.average_image = cut.synthesize(cut.w_avg[None])[0]  # y_0 = G(w_avg), [3, s, s]
         renders = data.renders(full, "train", settings.renders, POOL_SEED, shard=100).agreeing(cut.slots_read - 1)
@@ -65,21 +69,32 @@ class Pool:
         y[first], y_codes[first] = self.average_image, self.cut.w_avg.cpu()
         return x, y, (self.codes[i] - y_codes).to(self.device)
 
-    def batch(self, rng: torch.Generator, n: int) -> tuple[Tensor, Tensor]:
+    def batch(self, rng: torch.Generator, n: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """n images and codes for the true loop: half renders of the full generator, half fresh samples of the cut.
 
-        Of disturbed images no code is known: it is NaN.
+        Of disturbed images no code is known: it is NaN. share: of the n images, those of this process; all are made,
+        since they depend on each other, which costs little beside learning from them.
         """
         i = torch.randint(self.n_full, (n // 2,), generator=rng)
         seed = int(torch.randint(2**62, (1,), generator=rng))
         codes = scatter(data.training_codes(self.cut, n - n // 2, seed), self.cut.slots_read, rng)
         with torch.no_grad(), autocast(self.device):
-            fresh = self.cut.synthesize(codes).float().clamp(-1, 1)
+            fresh = self.shown.synthesize(codes).float().clamp(-1, 1)
         x = torch.cat([data.to_float(self.images[i].to(self.device)), fresh])
         codes = torch.cat([self.codes[i].to(self.device), codes])
         if self.disturbs:
             x[1::2], codes[1::2] = disturb(x[1::2], x.roll(1, dims=0)[1::2], rng), torch.nan
-        return x, codes
+        return x[share], codes[share]
+
+    def goal(self, x: Tensor, codes: Tensor) -> Tensor:
+        """What a reconstruction should look like: x itself, or its code drawn by the generator in the loop.
+
+        The latter where the encoder is shown another generator's images [n, 3, s, s], whose codes [n, k, 512] it has.
+        """
+        if self.shown is self.cut:
+            return x
+        with torch.no_grad(), autocast(self.device):
+            return self.cut.synthesize(codes).float().clamp(-1, 1)
 
 
 def disturb(x: Tensor, other: Tensor, rng: torch.Generator) -> Tensor:

@@ -11,6 +11,8 @@ class Settings:
     """What is inverted; another domain than the embedded faces has its settings from training/full_scale.py."""
     generator: str = "faces-64"
     """The cut generator in the loop: 64 px costs 16 ms forward and backward on two cores, 128 px eight times that."""
+    shown: str = ""
+    """The generator whose images the encoder sees, where that is not the one in the loop: faces in, cartoons out."""
     init: str = ""
     """The one-pass inverter, shipped or a file, whose weights training starts from; none: random weights."""
     design: str = "simplified"
@@ -45,9 +47,15 @@ class Settings:
     warmup_batch: int = 32
     warmup_lr: float = 5e-4
     loop_lr: float = 4e-4
-    """Adam, falling as one cosine over replay and loop; the warm start has a cosine of its own."""
+    """Falling as one cosine over replay and loop; the warm start has a cosine of its own."""
     lr_falls: bool = True
     """False: the learning rate of the loop stays as it is, as in the paper."""
+    optimizer: str = "adam"
+    """"adam", or "ranger", with which the paper trains (see training/optimizers.py)."""
+    checkpointing: bool = False
+    """Computes activations again instead of keeping them: less memory, more time (see training/economy.py)."""
+    compile: bool = False
+    """torch.compile of encoder and generator: a slow start, then faster batches."""
     lambda_l2: float = 1.0
     lambda_lpips: float = 0.8
     lambda_id: float = 0.1
@@ -126,5 +134,15 @@ SETTINGS = {
     ),  # fmt: skip
     "restyle-psp": Settings(**RESTYLE, warmup_passes=0, cut_samples=0),
     "restyle-e4e": Settings(**RESTYLE | {"replay_passes": 6_000}, **E4E),
+    # Faces in, cartoons out; the losses are between cartoons. It begins as the faces' encoder, which has seen more.
+    "toon-restyle-psp": Settings(
+        **RESTYLE | {"replay_passes": 2_000, "init": "faces/restyle-psp"},
+        generator="toon-64",
+        shown="faces-64",
+        warmup_passes=0,
+        cut_samples=0,
+        loop_passes=3_000,
+        disturb=False,
+    ),
     "restyle-psp-fpn": Settings(**RESTYLE | {"replay_passes": 6_000}, design="pyramid"),
 }

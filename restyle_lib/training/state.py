@@ -1,26 +1,106 @@
-"""Checkpoints: written atomically, read without unpickling objects, exact to the bit on resume."""
+"""Checkpoints: written atomically, the last two kept, read without unpickling objects, exact to the bit on resume."""
 
+import errno
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from tqdm.auto import tqdm
 
 from restyle_lib.data import save_atomically
+from restyle_lib.training.settings import Settings
+
+NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint-previous.pt"
 
 
-def save(path: Path, state: dict) -> None:
-    """Writes the state; a kill at any moment leaves the old checkpoint or the new one."""
-    save_atomically(lambda temporary: torch.save(state, temporary), path)
+def save(folder: Path, iteration: int, settings: Settings, parts: dict) -> None:
+    """Writes the state of all parts; what was the newest checkpoint becomes the previous one.
+
+    A full disk, or a kill at any moment, leaves at least one whole checkpoint.
+    """
+    content = {name: part.state_dict() for name, part in parts.items()}
+    content |= {"iteration": iteration, "settings": asdict(settings)}
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if (folder / NEWEST).exists():  # only now that there is another one
+            os.replace(folder / NEWEST, folder / PREVIOUS)
+
+    save_atomically(write, folder / NEWEST)
 
 
-def load(path: Path) -> dict | None:
-    """The state at `path`, or None where there is none. Raises ValueError for a file that is not a checkpoint."""
-    if not path.exists():
-        return None
+def load(path: Path) -> dict:
+    """The checkpoint at `path`. Raises ValueError for a file that is none, or not a whole one."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} is not a checkpoint of this program ({error}); delete it to start anew") from error
+
+
+def newest(folder: Path) -> dict | None:
+    """The newest checkpoint in `folder` that can be read, or None where none was written.
+
+    Raises ValueError where there are checkpoints, but none can be read.
+    """
+    paths = [path for name in (NEWEST, PREVIOUS) if (path := folder / name).exists()]
+    for i, path in enumerate(paths):
+        try:
+            return load(path)
+        except ValueError as error:
+            if path == paths[-1]:
+                raise
+            tqdm.write(f"{error}\ncontinuing from {paths[i + 1]}")
+    return None
+
+
+def restore(folder: Path, settings: Settings, parts: dict) -> int:
+    """Gives all parts the state of the newest checkpoint in `folder`; returns its iteration, or 0 without one.
+
+    Raises ValueError for checkpoints that cannot be read, and for one of a run with other settings.
+    """
+    saved = newest(folder)
+    if saved is None:
+        return 0
+    if saved["settings"] != asdict(settings):
+        raise ValueError(f"{folder} holds a run with other settings; use another folder or --no-resume")
+    for name, part in parts.items():
+        part.load_state_dict(saved[name])
+    return saved["iteration"]
+
+
+def forget(folder: Path) -> int:
+    """Deletes the checkpoints of an earlier run, so that none is taken for one of a new run; returns 0, its start."""
+    for name in (NEWEST, PREVIOUS):
+        (folder / name).unlink(missing_ok=True)
+    return 0
+
+
+@contextmanager
+def stops_clearly(folder: Path) -> Iterator[None]:
+    """Errors that end a long run say which checkpoint is left: numbers that are not finite, and a full disk."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{error}; {_left(folder)}") from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        advice = f"make room and start again, it continues: {_left(folder)}"
+        raise OSError(errno.ENOSPC, f"the disk is full; {advice}", str(folder)) from error
+
+
+def _left(folder: Path) -> str:
+    saved = newest(folder)
+    return (
+        f"{folder / NEWEST} of batch {saved['iteration']} is still good" if saved else "no checkpoint was written yet"
+    )
 
 
 def rewind_log(path: Path, iteration: int) -> None:

@@ -1,0 +1,47 @@
+"""Images on their way through the residual loop."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class States:
+    """n images, each at a step of its own; indices select or replace some of them.
+
+    x:       images [n, 3, s, s]
+    x_codes: their codes [n, k, 512], NaN where nobody knows them
+    seen:    what the losses compare of x, each [n, ...]: computed once for all steps
+    w, y:    the current codes [n, k, 512] and reconstructions [n, 3, s, s]
+    taken:   steps so far [n], on the CPU
+    """
+
+    x: Tensor
+    x_codes: Tensor
+    seen: list[Tensor]
+    w: Tensor
+    y: Tensor
+    taken: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, i: slice | Tensor) -> "States":
+        seen = [part[i] for part in self.seen]
+        return States(self.x[i], self.x_codes[i], seen, self.w[i], self.y[i], self.taken[i])
+
+    def __setitem__(self, i: Tensor, others: "States") -> None:
+        for mine, theirs in zip(self.tensors(), others.tensors(), strict=True):
+            mine[i] = theirs
+
+    def tensors(self) -> list[Tensor]:
+        """All of it, for checkpoints."""
+        return [self.x, self.x_codes, self.w, self.y, self.taken, *self.seen]
+
+
+def begin(pool, x: Tensor, x_codes: Tensor, seen: list[Tensor]) -> States:
+    """Images at step 0, where every reconstruction is that of w_avg."""
+    n = len(x)
+    w, y = pool.cut.w_avg.repeat(n, pool.cut.n_styles, 1), pool.average_image.repeat(n, 1, 1, 1)
+    return States(x, x_codes, seen, w, y, torch.zeros(n, dtype=torch.long))

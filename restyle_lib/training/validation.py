@@ -1,0 +1,41 @@
+"""How good an encoder is on held-out images, by the metrics of `03_eval` for which nothing must be downloaded."""
+
+import torch
+from torch import Tensor, nn
+
+from restyle_lib import data
+from restyle_lib.evaluation.metrics import identity, l2, ms_ssim, st_lpips_distance
+from restyle_lib.inversion.refine import refine
+from restyle_lib.precision import autocast
+
+STEPS, SHOWN = 10, 6  # twice as many steps as training makes; rows and steps of the strip
+
+
+@torch.no_grad()
+def validate(
+    encoder: nn.Module, pool, x: Tensor, decay: float, faces: bool, batch: int = 8
+) -> tuple[dict[str, list[float]], Tensor]:
+    """Inverts images x [n, 3, h, w]; returns the mean of each metric after steps 1, 2, ..., and a strip of images.
+
+    The strip [3, H, W], uint8, shows the first images beside their first steps. faces: whether identity is measured.
+    """
+    used = {"L2": l2, "ST-LPIPS": st_lpips_distance} | ({"ID": identity} if faces else {}) | {"MS-SSIM": ms_ssim}
+    steps = STEPS if encoder.in_channels == 6 else 1
+    trails = []
+    for part in x.to(pool.device).split(batch):
+        w, y = pool.cut.w_avg.expand(len(part), pool.cut.n_styles, -1), pool.average_image.expand_as(part)
+        trail = [part]
+        with autocast(pool.device):
+            refine(
+                encoder, pool.cut, part, w, y, steps, lambda t, w, y, trail=trail: trail.append(y.clamp(-1, 1)), decay
+            )
+        trails.append(torch.stack(trail).cpu())
+    x, *steps_of_x = torch.cat(trails, dim=1)
+    metrics = {name: [round(_mean(metric, y, x, batch), 5) for y in steps_of_x] for name, metric in used.items()}
+    columns = [x, *steps_of_x[:SHOWN]]
+    strip = torch.cat([torch.cat(list(column[:SHOWN]), dim=1) for column in columns], dim=2)
+    return metrics, data.to_uint8(strip)
+
+
+def _mean(metric, y: Tensor, x: Tensor, batch: int) -> float:
+    return torch.cat([metric(*pair) for pair in zip(y.split(batch), x.split(batch), strict=True)]).mean().item()
