@@ -7,7 +7,6 @@ data/results/benchmark_full_scale.csv. Ratios are between things timed one after
 """
 
 import gc
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,12 +18,12 @@ import per_sample
 import torch
 import torch.nn.functional as F
 import tyro
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import restyle_lib as rl
 from restyle_lib import profiles
 from restyle_lib.evaluation.evaluate import save_table
+from restyle_lib.measure import forget_peak_memory, gmacs, machine, peak_memory
 from restyle_lib.official import random_checkpoint
 from restyle_lib.precision import best_device, has_fast_bf16
 
@@ -51,30 +50,6 @@ def peak(device: str, dtype: torch.dtype) -> float:
     return 4 * 64 * 64 * 512 * 512 * 9 / 1e9 / (best / 1000)
 
 
-def gmacs(function: Callable) -> float:
-    """Multiplications of a call in thousand millions, counted by PyTorch."""
-    with FlopCounterMode(display=False) as counter:
-        function()
-    return counter.get_total_flops() / 2e9
-
-
-def forget_peak_memory(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    elif Path("/proc/self/clear_refs").exists():
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory(device: str) -> float:
-    """GiB that were in use at most since `forget_peak_memory`, weights included; NaN where the system cannot tell."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**30
-    if not Path("/proc/self/status").exists():
-        return float("nan")
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**20
-
-
 @torch.no_grad()
 def measure(inverter, batch: int, dtype: torch.dtype, best: float, device: str, repeats: int, compile: bool) -> dict:
     """One row of the table."""
@@ -86,9 +61,9 @@ def measure(inverter, batch: int, dtype: torch.dtype, best: float, device: str, 
     if compile:
         encode, synthesize = torch.compile(encode), torch.compile(synthesize)
     with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
-        forget_peak_memory(device)
+        forget_peak_memory(torch.device(device))
         encoder_ms, generator_ms = (timed(part, device, repeats) for part in (encode, synthesize))
-        memory = peak_memory(device)
+        memory = peak_memory(torch.device(device))
         usual = timed(lambda: per_sample.synthesize(G, codes), device, 1)
     rate = macs / (encoder_ms + generator_ms) * 1000
     return {
@@ -128,19 +103,9 @@ def main(repeats: int = 3, batches: tuple[int, ...] = (1, 4), compile: bool = Fa
                     progress.update()
             del inverter
             gc.collect()
-    machine = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads of {cpu_name()}"
-    table = pd.DataFrame(rows).assign(machine=machine)
-    print(f"on {machine}\n{table.drop(columns='machine').to_string(index=False, float_format='{:.3g}'.format)}")
+    table = pd.DataFrame(rows).assign(machine=machine(where))
+    print(f"on {machine(where)}\n{table.drop(columns='machine').to_string(index=False, float_format='{:.3g}'.format)}")
     save_table(table, profiles.load("default").results / "benchmark_full_scale.csv")
-
-
-def cpu_name() -> str:
-    """The processor as the system names it."""
-    if Path("/proc/cpuinfo").exists():
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -1,18 +1,25 @@
-"""StyleGAN2's synthesis as it is usually written: a convolution kernel for every image of a batch, in grouped
-convolutions. The benchmark times it beside ours, and the tests compare the images."""
+"""Synthesis as StyleGAN2's is usually written: a convolution kernel for every image of a batch, in grouped
+convolutions. The benchmarks time it beside ours, and the tests compare the images."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from restyle_lib.generators.stylegan2 import GAIN, StyledConv, StyleGAN2, ToRGB
+from restyle_lib.generators import mobile, stylegan2
+from restyle_lib.generators.mobile import MobileGenerator, inverse_haar
+from restyle_lib.generators.stylegan2 import GAIN, StyleGAN2
 
 
-@torch.no_grad()
-def synthesize(G: StyleGAN2, codes: Tensor) -> Tensor:
-    """The images of codes [B, k, 512], with the stored noise; the same weights as `G.synthesize(codes)`."""
-    w = codes.unbind(1)
-    x, image = G.constant.expand(len(codes), -1, -1, -1), None
+def synthesize(G: StyleGAN2 | MobileGenerator, codes: Tensor) -> Tensor:
+    """The images of codes [B, k, 512], with the stored noise; the same weights as `G.synthesize(codes)`.
+
+    Of the embedded generators, a cut one. Its authors modulate activations, as we do; here it has kernels too.
+    """
+    return (_mobile if isinstance(G, MobileGenerator) else _stylegan2)(G, codes.unbind(1))
+
+
+def _stylegan2(G: StyleGAN2, w: tuple[Tensor, ...]) -> Tensor:
+    x, image = G.constant.expand(len(w[0]), -1, -1, -1), None
     for i, to_rgb in enumerate(G.to_rgb):
         for j in (0,) if i == 0 else (2 * i - 1, 2 * i):
             x = styled(G.convs[j], x, w[j], G.clamp)
@@ -20,30 +27,25 @@ def synthesize(G: StyleGAN2, codes: Tensor) -> Tensor:
     return image[:, :, slice(*G.crop)] if G.crop else image
 
 
-def styled(layer: StyledConv, x: Tensor, w: Tensor, clamp: float | None) -> Tensor:
+def styled(layer: stylegan2.StyledConv, x: Tensor, w: Tensor, clamp: float | None) -> Tensor:
     """Section 2.2 of the StyleGAN2 paper, equations 1 and 3, word for word."""
     kernel = layer.weight[None] * layer.affine(w)[:, None, :, None, None]  # [B, out, in, 3, 3]
     kernel = kernel * torch.rsqrt(kernel.square().sum((2, 3, 4), keepdim=True) + 1e-8)
-    b, c_out, c_in, *_ = kernel.shape
-    grouped = x.reshape(1, b * c_in, *x.shape[2:])
     if layer.up:
-        kernel = kernel.transpose(1, 2).reshape(b * c_in, c_out, 3, 3)
-        y = F.conv_transpose2d(grouped, kernel, stride=2, groups=b)
+        b, c_out, c_in, *_ = kernel.shape
+        grouped = x.reshape(1, b * c_in, *x.shape[2:])
+        y = F.conv_transpose2d(grouped, kernel.transpose(1, 2).reshape(b * c_in, c_out, 3, 3), stride=2, groups=b)
         y = y.reshape(b, c_out, *y.shape[2:])
         y = F.conv2d(F.pad(y, (1, 1, 1, 1)), layer.blur, groups=c_out)
     else:
-        y = F.conv2d(grouped, kernel.reshape(b * c_out, c_in, 3, 3), padding=1, groups=b)
-        y = y.reshape(b, c_out, *y.shape[2:])
+        y = convolved(x, kernel)
     y = y + layer.strength * layer.noise + layer.bias[:, None, None]
     y = F.leaky_relu(y, 0.2) * GAIN
     return y if clamp is None else y.clamp(-clamp, clamp)
 
 
-def rgb(layer: ToRGB, x: Tensor, w: Tensor, image: Tensor | None, clamp: float | None) -> Tensor:
-    kernel = layer.weight[None] * layer.affine(w)[:, None, :, None, None]  # [B, 3, in, 1, 1]
-    b, c_in = len(x), x.shape[1]
-    y = F.conv2d(x.reshape(1, b * c_in, *x.shape[2:]), kernel.reshape(b * 3, c_in, 1, 1), groups=b)
-    y = y.reshape(b, 3, *x.shape[2:]) + layer.bias[:, None, None]
+def rgb(layer: stylegan2.ToRGB, x: Tensor, w: Tensor, image: Tensor | None, clamp: float | None) -> Tensor:
+    y = convolved(x, layer.weight[None] * layer.affine(w)[:, None, :, None, None]) + layer.bias[:, None, None]
     if clamp is not None:
         y = y.clamp(-clamp, clamp)
     if image is None:
@@ -51,3 +53,41 @@ def rgb(layer: ToRGB, x: Tensor, w: Tensor, image: Tensor | None, clamp: float |
     spread = image.new_zeros(*image.shape[:2], 2 * image.shape[2], 2 * image.shape[3])
     spread[:, :, ::2, ::2] = image
     return y + F.conv2d(F.pad(spread, (2, 1, 2, 1)), layer.blur, groups=3)
+
+
+def convolved(x: Tensor, kernels: Tensor) -> Tensor:
+    """Every image of x [B, C, h, w] with the kernel of its own, [B, out, C, k, k], or [B, C, 1, k, k] by channel."""
+    b, c_out, per_group, *size = kernels.shape
+    groups = b * (x.shape[1] // per_group)
+    grouped = x.reshape(1, -1, *x.shape[2:])
+    y = F.conv2d(grouped, kernels.reshape(b * c_out, per_group, *size), padding=size[0] // 2, groups=groups)
+    return y.reshape(b, c_out, *y.shape[2:])
+
+
+def _mobile(G: MobileGenerator, w: tuple[Tensor, ...]) -> Tensor:
+    stem = G.stem
+    x = convolved(stem.constant.expand(len(w[0]), -1, -1, -1), stem.weight[None] * style(stem.modulation, w[0])[:, None])
+    x, image = F.leaky_relu(x + stem.bias[:, None, None] + stem.noise, 0.2), None
+    for i, block in enumerate(G.blocks):
+        x = inverse_haar(x * style(block.up, w[1 + 2 * i]))
+        x = mobile_styled(block.conv2, mobile_styled(block.conv1, x, w[1 + 2 * i]), w[2 + 2 * i])
+        if (size := str(2 * x.shape[-1])) in G.heads:
+            image = mobile_head(G.heads[size], x, w[3 + 2 * i], image)
+    return image
+
+
+def mobile_styled(layer: mobile.StyledConv, x: Tensor, w: Tensor) -> Tensor:
+    y = convolved(x, layer.depthwise[None] * style(layer.modulation, w)[:, :, None])
+    return F.leaky_relu(F.conv2d(y, layer.pointwise, layer.bias) + layer.noise, 0.2)
+
+
+def mobile_head(head: mobile.FittedHead, x: Tensor, w: Tensor, smaller: Tensor | None) -> Tensor:
+    layer = head.to_image
+    kernels = layer.weight[None] * style(layer.modulation, w)[:, None]
+    bands = convolved(mobile_styled(head.conv, x, w), kernels) + layer.bias[:, None, None]
+    return inverse_haar(bands if smaller is None else bands + F.pad(2 * smaller, (0, 0, 0, 0, 0, 9)))
+
+
+def style(layer: mobile.Modulation, w: Tensor) -> Tensor:
+    """w [B, 512] -> one factor for each channel, [B, C, 1, 1]."""
+    return F.linear(w, layer.weight, layer.bias)[:, :, None, None]

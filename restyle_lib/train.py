@@ -2,25 +2,46 @@
 
 import dataclasses
 import json
+import os
 import platform
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 import tyro
+from accelerate import PartialState
+from torch import Tensor, nn
 
 from restyle_lib import data, precision
-from restyle_lib.encoders import full_size
-from restyle_lib.faces.identity import Identity
+from restyle_lib.encoders import full_size, pretrained
 from restyle_lib.generators import load_generator
 from restyle_lib.inversion.inverter import Inverter, save_full_size, save_inverter
 from restyle_lib.moco import moco_where_given
+from restyle_lib.training import dry_run as probing
 from restyle_lib.training import full_scale
-from restyle_lib.training.loop import train, validate_on
+from restyle_lib.training.full_scale import Files
+from restyle_lib.training.loop import train
+from restyle_lib.training.photographs import Photographs
 from restyle_lib.training.samples import Pool
-from restyle_lib.training.settings import SETTINGS
+from restyle_lib.training.settings import SETTINGS, Settings
 
 VALIDATION_SEED = 30_000_000
+WORKERS = min(8, (os.cpu_count() or 2) // 2)
+
+
+class Job(NamedTuple):
+    """A run that is ready to start."""
+
+    name: str
+    settings: Settings
+    pool: Pool | Photographs
+    heldout: Tensor
+    """Images for validation, [n, 3, h, w]."""
+    source: dict
+    """Where these are from, for the recipe."""
+    moco: nn.Module | None = None
 
 
 def run(
@@ -29,11 +50,14 @@ def run(
     resume: bool = True,
     ship: bool = False,
     override: Annotated[dict[str, float], tyro.conf.arg(metavar="KEY VALUE")] = {},  # noqa: B006 (never changed)
+    dry_run: bool = False,
     domain: str | None = None,
     generator: Path | None = None,
     images: Path | None = None,
+    backbone: Path | None = None,
     moco: Path | None = None,
-) -> Path:
+    workers: int = WORKERS,
+) -> Path | None:
     """Trains the inverter `name` into out/<name>/ and returns the file of its weights.
 
     Without --domain that is an encoder of the embedded faces (see training/settings.py). With it, the official method
@@ -42,63 +66,107 @@ def run(
     resume:    continue where a run in that folder was stopped
     ship:      also write the weights and their recipe to data/weights/, as the ones that the project ships
     override:  settings to change, e.g. --override loop-passes 1000
+    dry_run:   train nothing: print the recipe, and what the run would cost here, from ten batches
     domain:    faces, cars, church, horse, wild, toonify, or own
     generator: a StyleGAN2 of the domain, any file that rl.load_generator opens
-    images:    a folder of photographs of the domain, at any depth; faces aligned
+    images:    photographs of the domain, a folder at any depth or a zip archive; faces aligned (see data/README.md)
+    backbone:  the public network that the encoder begins as: model_ir_se50.pth for faces, else torchvision's resnet34
     moco:      the public MoCo-v2 file, for the loss that takes the place of identity where there are no faces
+    workers:   processes that decode photographs
     Raises ValueError for an unknown name, setting or domain, and for files that do not fit.
     """
+    process = PartialState()  # of several on one machine, each takes a GPU of its own
     device = precision.best_device()
-    if domain:
-        if ship or not (generator and images):
-            raise ValueError("--domain needs --generator and --images, and its weights are too large for --ship")
-        kind = full_scale.domain_named(domain)
-        G = load_generator(generator).to(device)
-        settings = change(full_scale.settings_of(name, kind, str(generator)), override)
-        folder = out / f"{domain}-{name}"
-        pool = full_scale.Photographs(G, kind, images, settings.validation)
-        heldout, source = pool.validation, {"images": len(pool.files)}
-        embed = Identity() if settings.lambda_id else None
-        if settings.lambda_moco:
-            embed, weight = moco_where_given(moco, settings.lambda_moco)
-            settings = dataclasses.replace(settings, lambda_moco=weight)
-    else:
-        if name not in SETTINGS:
-            raise ValueError(f"no inverter {name!r}; there are {', '.join(SETTINGS)}")
-        settings = change(SETTINGS[name], override)
-        folder = out / name
-        full, cut = (load_generator(each).to(device) for each in ("faces-1024", settings.generator))
-        pool = Pool(full, cut, settings)
-        renders = data.renders(full, "validation", settings.validation, VALIDATION_SEED, data.heldout_codes)
-        heldout, source = (
-            data.downsample(data.to_float(renders.images), pool.size),
-            {"psi": 0.7, "seed": VALIDATION_SEED},
-        )
-        embed = Identity() if settings.lambda_id else None
-    embed = embed.to(device) if embed else None
-    encoder = train(
-        settings, folder, pool, validate_on(pool, heldout, folder, embed, settings.decay), resume, embed
-    ).cpu()
+    folder = out / (f"{domain}-{name}" if domain else name)
+    files = Files(generator, images, backbone, moco)
+    if dry_run:
+        with tempfile.TemporaryDirectory() as temporary:
+            if domain:
+                files = probing.with_stand_ins(files, full_scale.domain_named(domain), Path(temporary))
+                job = full_size_job(name, domain, override, files, workers, device)
+            else:
+                job = embedded_job(name, override, device, few=True)
+            print(probing.report(job.settings, job.pool, job.heldout, job.moco))
+        return None
+    if not domain:
+        return carry_out(embedded_job(name, override, device), folder, resume, ship)
+    if ship or not (generator and images):
+        raise ValueError("--domain needs --generator and --images, and its weights are too large for --ship")
+    with process.main_process_first():  # the others find the images checked
+        job = full_size_job(name, domain, override, files, workers, device, folder / "images.csv")
+    return carry_out(job, folder, resume)
+
+
+def carry_out(
+    job: Job, folder: Path, resume: bool = True, ship: bool = False, watch: Callable[[dict], None] | None = None
+) -> Path:
+    """Trains in `folder`; writes the weights and their recipe there and returns the weights' file.
+
+    ship:  also write both to data/weights/
+    watch: called with every record of the log while training goes on
+    """
+    settings, pool = job.settings, job.pool
+    encoder = train(settings, folder, pool, job.heldout, resume, job.moco, watch).cpu()
     weights = folder / f"{folder.name}.safetensors"
-    if domain:
+    if not PartialState().is_main_process:
+        return weights
+    if isinstance(pool, Photographs):
         full_size.fold_batch_norms(encoder)
-        save_full_size(weights, Inverter(encoder, G.cpu(), kind.input_size, kind))
+        save_full_size(weights, Inverter(encoder, pool.cut.G.cpu(), pool.domain.input_size, pool.domain))
     else:
         save_inverter(weights, encoder, settings.generator, settings.used_decay)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     validation = next(record["validation"] for record in reversed(log) if "validation" in record)
+    family = settings.generator.partition("-")[0] if settings.shown else settings.domain  # of "toon-64" it is "toon"
+    inverter = f"{family}/{job.name.removeprefix(f'{family}-')}"
     recipe = {
-        "inverter": f"{settings.domain}/{name}",
+        "inverter": inverter,
         "settings": dataclasses.asdict(settings),
         "minutes": round(sum(record.get("seconds", 0) for record in log) / 60, 1),
-        "machine": f"{torch.get_num_threads()} threads, {platform.machine()}, {precision.name(device)}",
-        "validation": {"n": len(heldout)} | source | {"step": "1, 2, …"} | validation,
+        "machine": f"{torch.get_num_threads()} threads, {platform.machine()}, {precision.name(pool.device)}",
+        "validation": {"n": len(job.heldout)} | job.source | {"step": "1, 2, …"} | validation,
     }
     weights.with_suffix(".json").write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n")
     if ship:
         for path in (weights, weights.with_suffix(".json")):
-            (data.WEIGHTS / f"faces-{path.name}").write_bytes(path.read_bytes())
+            (data.WEIGHTS / f"{inverter.replace('/', '-')}{path.suffix}").write_bytes(path.read_bytes())
     return weights
+
+
+def embedded_job(name: str, override: dict[str, float], device: torch.device, few: bool = False) -> Job:
+    """The training of an encoder of the embedded faces. few: with few images, for a look at its cost."""
+    if name not in SETTINGS:
+        raise ValueError(f"no inverter {name!r}; there are {', '.join(SETTINGS)}")
+    settings = change(SETTINGS[name], override)
+    drawn = dataclasses.replace(settings, renders=20, cut_samples=20, validation=4) if few else settings
+    full, cut = (load_generator(each).to(device) for each in ("faces-1024", settings.generator))
+    pool = Pool(full, cut, drawn)
+    renders = data.renders(full, "validation", drawn.validation, VALIDATION_SEED, data.heldout_codes)
+    heldout = data.downsample(data.to_float(renders.images), pool.size)
+    return Job(name, settings, pool, heldout, {"psi": 0.7, "seed": VALIDATION_SEED})
+
+
+def full_size_job(
+    name: str,
+    domain: str,
+    override: dict[str, float],
+    files: Files,
+    workers: int,
+    device: torch.device,
+    report: Path | None = None,
+) -> Job:
+    """The official training of a domain; see `run`. report: file for what is wrong with the images."""
+    kind = full_scale.domain_named(domain)
+    settings = full_scale.settings_of(name, kind, str(files.generator), str(files.backbone or ""))
+    settings = change(settings, override)
+    start = pretrained.load_backbone(files.backbone, kind.backbone) if files.backbone else None
+    moco = None
+    if settings.lambda_moco:
+        moco, weight = moco_where_given(files.moco, settings.lambda_moco)
+        settings, moco = dataclasses.replace(settings, lambda_moco=weight), moco and moco.to(device)
+    G = load_generator(files.generator).to(device)
+    pool = Photographs(G, kind, files.images, settings.validation, workers, report, start)
+    return Job(name, settings, pool, pool.validation, {"images": len(pool.files)}, moco)
 
 
 def change(settings, override: dict[str, float]):

@@ -1,4 +1,4 @@
-"""The public networks that the official encoders begin as: ArcFace's IR-SE50 for faces, torchvision's ResNet34 elsewhere."""
+"""The public networks that the official encoders begin as: ArcFace's IR-SE50 for faces, else torchvision's ResNet34."""
 
 import re
 from itertools import accumulate

@@ -80,6 +80,10 @@ class Photographs:
         x = to_float(next(self._batches).to(self.device, non_blocking=True))
         return x, torch.full((len(x), self.cut.n_styles, len(self.cut.w_avg)), torch.nan, device=self.device)
 
+    def goal(self, x: Tensor, codes: Tensor) -> Tensor:
+        """What a reconstruction should look like: x itself, see `samples.Pool.goal`."""
+        return x
+
 
 class Order:
     """Which images make up batch `first` and all that follow, as lists of (index, whether mirrored).

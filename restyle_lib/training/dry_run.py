@@ -1,0 +1,144 @@
+"""What a training run is and costs, before it is started: its settings, its networks, and a probe of ten batches."""
+
+import dataclasses
+import tempfile
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from restyle_lib import encoders, measure, official, precision
+from restyle_lib.domains import Domain
+from restyle_lib.training import loop, phases, states
+from restyle_lib.training.full_scale import Files
+from restyle_lib.training.objective import Whole, critics_of, known
+from restyle_lib.training.samples import generator_for
+from restyle_lib.training.schedule import Schedule
+from restyle_lib.training.settings import Settings
+from restyle_lib.training.validation import validate
+
+PROBED = 10  # batches of each phase
+ENOUGH = 120.0  # seconds after which the probe of a phase ends, with two batches at least
+PHASES = {"warm start": "warmup_passes", "replayed states": "replay_passes", "loop": "loop_passes"}
+
+
+class Probe(NamedTuple):
+    """What batches of one phase cost here."""
+
+    batches: int
+    seconds_per_pass: float
+    """A pass is one refinement step of one image, forward and backward."""
+    peak_memory: float
+    """GiB, see `measure.peak_memory`."""
+
+
+class Enough(Exception):
+    """Ends a probe."""
+
+
+def probe(settings: Settings, pool, phase: str, moco: nn.Module | None = None, batches: int = PROBED) -> Probe:
+    """Trains for a few batches of one of PHASES, of which the first only warms up, and keeps nothing."""
+    only = dict.fromkeys(PHASES.values(), 0) | {PHASES[phase]: getattr(settings, PHASES[phase])}
+    schedule = Schedule(dataclasses.replace(settings, **only))
+    seconds, begin = [], time.perf_counter()
+
+    def watch(record: dict) -> None:
+        seconds.append(record["seconds"])
+        if len(seconds) >= min(batches, schedule.total) or len(seconds) > 1 and time.perf_counter() - begin > ENOUGH:
+            raise Enough
+
+    measure.forget_peak_memory(pool.device)
+    with tempfile.TemporaryDirectory() as folder, suppress(Enough):
+        loop.train(schedule.settings, Path(folder) / "probe", pool, embed=moco, watch=watch, log_every=1)
+    memory = measure.peak_memory(pool.device)
+    first = min(1, len(seconds) - 1)
+    passes = [_passes(schedule, i) for i in range(len(seconds))]
+    return Probe(len(seconds), sum(seconds[first:]) / sum(passes[first:]), memory)
+
+
+def _passes(schedule: Schedule, i: int) -> int:
+    return schedule.batch(i) * (schedule.steps(i - schedule.replayed) if i >= schedule.replayed else 1)
+
+
+def networks(settings: Settings, pool, x: Tensor, moco: nn.Module | None = None) -> pd.DataFrame:
+    """Parameters in millions, and GMAC for one image x [1, 3, h, w]: each network in the loop, and a whole step."""
+    shape = (settings.in_channels, pool.cut.slots_read, pool.cut.n_styles)
+    encoder = encoders.build(*shape, settings.design, settings.progressive).to(pool.device).eval()
+    critics = critics_of(settings, pool.device, moco)
+    codes = torch.full((1, pool.cut.n_styles, len(pool.cut.w_avg)), torch.nan, device=pool.device)
+    begun = states.begin(pool, x, codes, critics.see(pool.goal(x, codes)))
+    whole = Whole(1, int(known(codes).sum()))
+    both = torch.cat([x, begun.y], dim=1)[:, : settings.in_channels]
+    parts = {
+        "encoder": (encoder, lambda: encoder(both)),
+        "generator": (getattr(pool.cut, "G", pool.cut), lambda: pool.cut.synthesize(begun.w)),
+        "loss networks": (nn.ModuleList([critics.distance, *filter(None, [critics.embed])]), lambda: critics.see(x)),
+    }
+    rows = []
+    for name, (network, call) in parts.items():
+        with torch.no_grad():
+            rows.append((name, sum(p.numel() for p in network.parameters()) / 1e6, measure.gmacs(call)))
+    step = partial(phases.learn_states, encoder, pool, settings, critics, begun, whole, {}, 1, slice(None))
+    rows.append(("a step, forward and backward", float("nan"), measure.gmacs(step)))
+    return pd.DataFrame(rows, columns=["network", "M parameters", "GMAC per image"])
+
+
+def report(settings: Settings, pool, heldout: Tensor, moco: nn.Module | None = None) -> str:
+    """The settings, the networks, and time and memory of the whole run on this machine, to be printed."""
+    device = pool.device
+    x = heldout[:1].to(device)
+    tables = {"settings": pd.Series(dataclasses.asdict(settings)).to_string()}
+    tables["networks"] = networks(settings, pool, x, moco).to_string(index=False, float_format="%.1f", na_rep="")
+    rows, memory = [], 0.0
+    for phase, name in PHASES.items():
+        if passes := getattr(settings, name):
+            found = probe(settings, pool, phase, moco)
+            memory = max(memory, found.peak_memory)
+            hours = passes * found.seconds_per_pass / 3600
+            rows.append((phase, found.batches, passes, 1 / found.seconds_per_pass, hours))
+    total = Schedule(settings).total
+    seconds = settings.validation * -(-total // settings.validate_every) * _validation(settings, pool, heldout)
+    rows.append(("validation", 1, "", "", seconds / 3600))
+    columns = ["phase", "batches probed", "images x steps", "of them per second", "hours in all"]
+    tables["time"] = pd.DataFrame(rows, columns=columns).to_string(index=False, float_format="{:,.3g}".format)
+    hours = sum(row[-1] for row in rows)
+    text = "\n\n".join(f"{title}\n{table}" for title, table in tables.items())
+    where = f"{measure.machine(device)}, {precision.name(device)}"
+    return (
+        f"{text}\n\nThe whole run: {total:,} batches, {hours:,.1f} hours and {memory:.1f} GiB on {where}.\n"
+        "Not counted: renders that are made once, the check of the images, and writing checkpoints."
+    )
+
+
+def _validation(settings: Settings, pool, heldout: Tensor) -> float:
+    """Seconds for one image."""
+    shape = (settings.in_channels, pool.cut.slots_read, pool.cut.n_styles)
+    encoder = encoders.build(*shape, settings.design, settings.progressive).to(pool.device).eval()
+    begin = time.perf_counter()
+    validate(encoder, pool, heldout[:2], settings.decay, faces=False)
+    return (time.perf_counter() - begin) / len(heldout[:2])
+
+
+def with_stand_ins(files: Files, domain: Domain, folder: Path) -> Files:
+    """The files, with a random generator and random images of the domain's sizes in place of those that are missing."""
+    size = domain.output_size or 256
+    if not files.generator:
+        state = official.generator_state(size, 8, generator_for(0, 0))
+        path = folder / f"random-stylegan2-{domain.name}.pt"
+        torch.save({"g_ema": state, "latent_avg": torch.zeros(512)}, path)
+        print(f"no --generator: random weights at {size} px stand in")
+        files = files._replace(generator=path)
+    if not files.images:
+        path = folder / "random-images"
+        path.mkdir()
+        for i in range(12):
+            Image.effect_noise((size, size), 20 + 10 * i).convert("RGB").save(path / f"{i:02d}.jpg")
+        print("no --images: twelve pictures of noise stand in")
+        files = files._replace(images=path)
+    return files
