@@ -69,10 +69,10 @@ PROFILES = {
     "default": Profile(
         name="default",
         images=200,
-        full_renders=32,
+        full_renders=20,
         searched=32,
-        budgets=[20, 60, 150],
-        timed=10,
+        budgets=[20, 50, 100],
+        timed=6,
         samples=6,
         hybrid_steps=120,
         training={

@@ -22,13 +22,14 @@ def markdown(table: pd.DataFrame) -> str:
     constant = [name for name in table if len(table) > 1 and table[name].nunique(dropna=False) == 1]
     table, below = table.drop(columns=constant), table[constant].head(1)
     lines = [list(table), ["---"] * len(table.columns), *table.itertuples(index=False)]
-    rows = ["| " + " | ".join(map(_cell, line)) + " |" for line in lines]
-    note = [", ".join(f"{name}: {_cell(below[name].iloc[0])}" for name in below)]
+    rows = ["| " + " | ".join(map(cell, line)) + " |" for line in lines]
+    note = [", ".join(f"{name}: {cell(below[name].iloc[0])}" for name in below)]
     return "\n".join(rows + [""] + note * bool(constant)) + "\n"
 
 
-def _cell(value) -> str:
-    if value != value:  # NaN: not measured
+def cell(value) -> str:
+    """A value as tables show it: three digits of a number, a dash for none."""
+    if value != value:  # NaN
         return "–"
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -48,8 +48,8 @@ def test_a_search_begins_where_it_says_and_is_remembered(encoders, tmp_path, mon
 
 def test_times_of_all_methods(encoders):
     few = {label: encoders[label] for label in ("pSp", "ReStyle-pSp")}
-    searches = ["Optimization, W+", "Hybrid, pSp"]
-    times = timing.measure(few, searches, torch.zeros(2, 3, 64, 64), steps=3, budgets=[10, 100])
+    budgets = {"Optimization, W+": [10, 100], "Hybrid, pSp": [10]}
+    times = timing.measure(few, budgets, torch.zeros(2, 3, 64, 64), steps=3)
     assert times.groupby(["method", "step"]).image.nunique().eq(2).all()
     times = times.groupby(["method", "step"]).seconds.mean()
     assert list(times["pSp"].index) == [1] and list(times["ReStyle-pSp"].index) == [1, 2, 3]

@@ -13,13 +13,11 @@ from restyle_lib.inversion.inverter import Inverter
 PROBE = 6  # steps of a search that are timed; all of its steps cost the same
 
 
-def measure(
-    encoders: dict[str, Inverter], searches: list[str], images: Tensor, steps: int, budgets: list[int]
-) -> pd.DataFrame:
+def measure(encoders: dict[str, Inverter], budgets: dict[str, list[int]], images: Tensor, steps: int) -> pd.DataFrame:
     """Rows (method, image, step, seconds from the start to the end of the step), of images [n, 3, h, w] one by one.
 
-    Encoders are timed after each of `steps`. Of a search a few steps are timed, without what it prepares once; step t
-    is then t times their median, plus the time of the encoder that it starts from.
+    Encoders are timed after each of `steps`. Of the searches in `budgets` a few steps are timed, without what they
+    prepare once; step t, of 0, 1 and the budgets, is then t times their median after the encoder that they start from.
     """
     records = []
     for i, image in enumerate(images.split(1)):
@@ -27,11 +25,11 @@ def measure(
         for label, seconds in passed.items():
             seconds = seconds[: 1 if encoders[label].one_pass else steps]
             records += [{"method": label, "image": i, "step": t, "seconds": s} for t, s in enumerate(seconds, 1)]
-        for label in searches:
+        for label, ends in budgets.items():
             marks: list[float] = []
             methods.search(label, encoders, image, PROBE, lambda *_, marks=marks: marks.append(time.perf_counter()))
             step, before = np.median(np.diff(marks)), 0.0
             if start := methods.HYBRIDS.get(label):
                 before = passed[start][0 if encoders[start].one_pass else methods.START_STEPS - 1]
-            records += [{"method": label, "image": i, "step": t, "seconds": before + t * step} for t in [0, *budgets]]
+            records += [{"method": label, "image": i, "step": t, "seconds": before + t * step} for t in (0, 1, *ends)]
     return pd.DataFrame(records)

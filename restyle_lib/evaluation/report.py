@@ -1,0 +1,176 @@
+"""One page to look at: the claims, tables and figures of a run in a single HTML file, the notebooks beside it."""
+
+import base64
+import io
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from nbconvert import HTMLExporter
+from PIL import Image
+
+from restyle_lib.data import REPOSITORY, save_atomically
+from restyle_lib.evaluation.evaluate import with_intervals
+from restyle_lib.profiles import Profile
+from restyle_lib.readme import cell
+
+WIDEST = 1400  # px of an embedded figure
+QUALITY = 78  # of WebP
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: the notebook that it comes from, and captions of its tables and figures by file."""
+
+    title: str
+    notebook: str
+    tables: dict[str, str] = field(default_factory=dict)
+    figures: dict[str, str] = field(default_factory=dict)
+
+
+SECTIONS = [
+    Section(
+        "Photographs and renders, step by step",
+        "02_steps",
+        figures={
+            "photos_steps.jpg": "Two photographs: the mean face, five steps of ReStyle-pSp, what optimization makes of "
+            "the last one, and that code rendered at 1024 px.",
+            "renders_steps.jpg": "Renders that no encoder has seen. The loop works at 64 px; the last column is the "
+            "final code at 1024.",
+            "methods_photos.jpg": "Every method on the same two photographs, its final code rendered at 1024 px.",
+            "methods_renders.jpg": "Every method on the same renders, its final code rendered at 1024 px.",
+        },
+    ),
+    Section(
+        "All methods, measured",
+        "03_eval",
+        tables={
+            "eval_table": "Held-out renders at 64 px: means and 95 % intervals over images. Times are of batch 1, all "
+            "measured in one run.",
+            "eval_paired": "Encoders image by image. A side is better where the interval of the difference holds no "
+            "zero.",
+            "eval_full": "The final codes rendered at 1024 px and compared at 256. “face found” is the share of "
+            "renders in which a detector finds a face.",
+            "eval_photos_full": "The two photographs, codes rendered at 1024 px and compared at 256.",
+        },
+        figures={
+            "eval_time.png": "Quality against seconds per image, all methods on the same images. A curve is an "
+            "iterative method, a diamond a single pass; bars are 95 % intervals.",
+            "eval_curves.png": "The encoders over their steps, 95 % bands. They were trained for five steps, on some "
+            "batches ten.",
+        },
+    ),
+    Section(
+        "What each step changes",
+        "04_heatmaps",
+        figures={
+            "heatmaps_mean.png": "Where each step changes the image, mean over renders. Red is much, blue little.",
+            "heatmaps_faces.jpg": "The same of single faces.",
+            "heatmaps_bands.png": "How regions, spatial frequencies and style slots spread their change over steps.",
+        },
+    ),
+    Section("Editing what was inverted", "05_editability"),
+    Section("From faces to cartoons", "06_bootstrapping"),
+    Section(
+        "What matters, and what does not",
+        "08_ablations",
+        tables={"ablations": "The error (L2) after some steps, means and 95 % intervals; of every ablation."},
+        figures={
+            "ablations.png": "Four ablations: error over steps. Short trainings are of minutes and can be compared "
+            "with each other only.",
+        },
+    ),
+    Section(
+        "Training and generator",
+        "01_train_encoders",
+        figures={
+            "architecture.png": "The loop.",
+            "training_restyle-psp.png": "A training of minutes.",
+            "cut_generators.jpg": "The generator cut at 64, 128 and 256 px beside its full renders.",
+            "truncation.jpg": "Truncation: from a sample to the mean face.",
+            "style_mixing.jpg": "Style mixing.",
+        },
+    ),
+    Section(
+        "Official sizes",
+        "09_full_scale",
+        tables={
+            "benchmark_full_scale": "Encoder and generator of the official geometries, per call.",
+            "benchmark_train": "Training, beside the plain formulation.",
+        },
+    ),
+]
+QUOTED = "Published, not measured here: CelebA-HQ photographs, other encoders and other networks behind the metrics."
+
+
+def write(profile: Profile, executed: Path) -> Path:
+    """Writes figures/report.html of a profile, and of every notebook in `executed` its HTML beside it.
+
+    What a run did not make is left out; figures that no section knows come last, under their names.
+    """
+    out = profile.figures / "report.html"
+    captions = {name: caption for section in SECTIONS for name, caption in section.figures.items()}
+    others = sorted(path.name for path in profile.figures.glob("*.*") if path.suffix in {".jpg", ".png"})
+    others = [name for name in others if name not in captions and not name.startswith("my_photo")]
+    claims = claims_table(profile.results)
+    page = Environment(loader=PackageLoader("restyle_lib.evaluation", "."), autoescape=True, undefined=StrictUndefined)
+    html = page.get_template("report.html").render(
+        profile=profile,
+        claims=claims.to_dict("records"),
+        verdicts=claims.verdict.value_counts().to_dict() if len(claims) else {},
+        sections=[filled(section, profile) for section in SECTIONS],
+        others=filled(Section("", "", figures={name: Path(name).stem.replace("_", " ") for name in others}), profile),
+        quoted=table(pd.read_csv(REPOSITORY / "data" / "quoted.csv"), QUOTED),
+        notebooks=[
+            (path.stem, os.path.relpath(as_html(path), out.parent)) for path in sorted(executed.glob("*.ipynb"))
+        ],
+    )
+    save_atomically(lambda temporary: temporary.write_text(html), out)
+    return out
+
+
+def claims_table(results: Path) -> pd.DataFrame:
+    """All claims of a run in their order: claim, what, effect, low, high, n, verdict; numbers as text."""
+    tables = [pd.read_csv(path) for path in sorted(results.glob("claims_*.csv"))]
+    claims = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["claim", "verdict"])
+    return claims.sort_values("claim", kind="stable").map(cell)
+
+
+def filled(section: Section, profile: Profile) -> dict:
+    """A section as the page shows it, without what is not there."""
+    tables = {profile.results / f"{name}.csv": caption for name, caption in section.tables.items()}
+    figures = {profile.figures / name: caption for name, caption in section.figures.items()}
+    return {
+        "title": section.title,
+        "notebook": section.notebook,
+        "tables": [table(pd.read_csv(path), caption) for path, caption in tables.items() if path.exists()],
+        "figures": [(embedded(path), caption) for path, caption in figures.items() if path.exists()],
+    }
+
+
+def table(rows: pd.DataFrame, caption: str) -> dict:
+    """A table as text. A summary of `evaluate.summarise` by method becomes a row per method."""
+    if {"method", "metric", "mean", "low", "high"} <= set(rows):
+        order = list(dict.fromkeys(rows.method))
+        rows = with_intervals(rows, "method").loc[order].assign(n=rows.groupby("method").n.first()).reset_index()
+    return {"caption": caption, "head": list(rows), "rows": rows.map(cell).values.tolist()}
+
+
+def embedded(path: Path) -> str:
+    """A picture as a data URL: WebP, at most WIDEST wide."""
+    with Image.open(path) as image:
+        image = image.convert("RGB")
+    image.thumbnail((WIDEST, 10 * WIDEST))
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=QUALITY, method=6)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def as_html(notebook: Path) -> Path:
+    """Writes an executed notebook's HTML beside it."""
+    html, _ = HTMLExporter().from_filename(str(notebook))
+    out = notebook.with_suffix(".html")
+    save_atomically(lambda temporary: temporary.write_text(html), out)
+    return out
