@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from restyle_lib.assets import AssetError
+from restyle_lib.editing import edit
 from restyle_lib.faces.align import NoFaceError, align
 from restyle_lib.generators import load_generator
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
@@ -18,6 +19,7 @@ __all__ = [
     "NoFaceError",
     "PhotoError",
     "align",
+    "edit",
     "load_generator",
     "load_inverter",
     "open_photo",
