@@ -454,8 +454,8 @@ def test_unknown_names_and_settings_are_refused():
 
 def test_recipes_were_made_with_the_settings_in_the_code():
     for inverter in shipped_inverters():
-        name = inverter.removeprefix("faces/")
-        recipe = json.loads((data.WEIGHTS / f"faces-{name}.json").read_text())
+        name = inverter.removeprefix("faces/").replace("/", "-")
+        recipe = json.loads((data.WEIGHTS / f"{inverter.replace('/', '-')}.json").read_text())
         assert recipe["settings"] == dataclasses.asdict(SETTINGS[name])
 
 

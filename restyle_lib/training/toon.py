@@ -8,14 +8,14 @@ There is no cartoon data set here. What a code w should look like is made by an 
 so every target has a known code, and the toon generators share W with the face generators by construction.
 
 At 64 px the whole cut generator learns from such images. At 1024 px that would be slow, and it is not needed: a warped
-feature map makes a warped image. So the coarse blocks learn the shape from the face generator's own map of 64 px,
-warped; no image is rendered. The fine blocks then learn the drawing from windows of cartoons of full size.
+feature map makes a warped image. So the coarse blocks learn the shape from the face generator's own maps of 16 and
+32 px, warped; no image is rendered. The fine blocks then learn the drawing from windows of cartoons of full size, and
+the first of them from its warped map too: at 32 px an eye is four cells wide, too few to enlarge it well.
 """
 
 import json
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -37,12 +37,15 @@ from restyle_lib.training.distill import POOL_SEED, distance
 
 CPU = torch.device("cpu")
 RANK = 32
-WINDOW, MARGIN = 28, 2  # of the 64 px map: what the fine blocks see at a time, and its edge that is not compared
+COARSE = 3  # blocks that learn the shape: their maps are of 8, 16 and 32 px
+MAP_WEIGHT = 0.1  # of the warped map, beside the image
+WINDOW, MARGIN = 16, 2  # of the 32 px map: what the fine blocks see at a time, and its edge that is not compared
 # The parameters that learn, by the beginning of their names. The dense 4x4 convolution stays: it is the largest.
+STEM = ("stem.constant", "stem.modulation.", "stem.bias")
 LEARNED = {
-    "small": ("stem.constant", "stem.modulation.", "stem.bias", "blocks.", "heads."),
-    "shape": ("stem.constant", "stem.modulation.", "stem.bias", "blocks.0.", "blocks.1.", "blocks.2.", "blocks.3."),
-    "drawing": ("blocks.4.", "blocks.5.", "blocks.6.", "to_image."),
+    "small": (*STEM, "blocks.", "heads."),
+    "shape": (*STEM, "blocks.0.", "blocks.1.", "blocks.2."),
+    "drawing": ("blocks.3.", "blocks.4.", "blocks.5.", "blocks.6.", "to_image."),
 }
 
 
@@ -55,16 +58,16 @@ def fit(part: tyro.conf.Positional[Literal["small", "shape", "drawing"]], seed: 
         low_rank.change(G, load_file(_path("shape")))
     names = [name for name, _ in G.named_parameters() if name.startswith(LEARNED[part])]
     learning = low_rank.let_change(G, names, RANK)
-    for loss, iterations, lr in ROUNDS[part]:
-        descend(learning, lr, iterations, loss(G), f"fitting toon-{part}")
+    make_loss, sizes, iterations, lr = RUNS[part]
+    descend(learning, lr, iterations, make_loss(G, **sizes), f"fitting toon-{part}")
     tensors = low_rank.changes(G, learning)
     data.save_atomically(lambda temporary: save_file(tensors, temporary), _path(part))
     recipe = {
         "source": f"restyle_lib.training.toon {part}",
         "rank": RANK,
-        "rounds": [
-            {"loss": loss.func.__name__, **loss.keywords, "iterations": n, "lr": lr} for loss, n, lr in ROUNDS[part]
-        ],
+        "iterations": iterations,
+        "lr": lr,
+        **sizes,
         "seed": seed,
         "minutes": round((time.perf_counter() - start) / 60, 1),
         "machine": f"{torch.get_num_threads()} CPU threads, {precision.name(CPU)}",
@@ -114,8 +117,8 @@ def small_loss(G: MobileGenerator, images: int, batch: int) -> Callable[[], Tens
     return loss
 
 
-def shape_loss(G: MobileGenerator, images: int, batch: int, blocks: int) -> Callable[[], Tensor]:
-    """The maps of the first `blocks` blocks against the face generator's, warped around the landmarks of its face."""
+def shape_loss(G: MobileGenerator, images: int, batch: int) -> Callable[[], Tensor]:
+    """The coarse blocks' maps against the face generator's, warped around the landmarks of its face."""
     faces, renders = embedded(1024), _renders(images)
     points = torch.cat([landmarks(to_float(x)) for x in renders.images.split(100)])
 
@@ -123,66 +126,81 @@ def shape_loss(G: MobileGenerator, images: int, batch: int, blocks: int) -> Call
         i = torch.randint(len(renders), (batch,))
         with precision.autocast(CPU):
             with torch.no_grad():
-                targets = coarse_maps(faces, renders.codes[i], blocks)
-            maps = coarse_maps(G, renders.codes[i], blocks)
-        total = 0
-        for found, target in zip(maps[1:], targets[1:], strict=True):
-            target = warp(target.float(), warp_grid(points[i], target.shape[-1]))
-            spread = target.std((0, 2, 3), keepdim=True) + 1e-3
-            total = total + ((found.float() - target) / spread).square().mean()
-        return total
+                targets = maps(faces, renders.codes[i], COARSE)
+            found = maps(G, renders.codes[i], COARSE)
+        pairs = zip(found[1:], targets[1:], strict=True)  # a warp of 8 px is no use
+        return sum(map_distance(x.float(), _warped(target.float(), points[i])) for x, target in pairs)
 
     return loss
 
 
 def drawing_loss(G: MobileGenerator, images: int, batch: int) -> Callable[[], Tensor]:
-    """Windows of the images that the fine blocks make of the map of 64 px, against those of full cartoons."""
-    faces, codes = embedded(1024), _renders(images).codes
-    maps, targets = [], []
+    """Windows of what the fine blocks make of the last coarse map, against the warped map and the full cartoon."""
+    faces, renders = embedded(1024), _renders(images)
+    coarse, warped, drawn = [], [], []
     with torch.no_grad():
-        for code in tqdm(codes.split(1), desc="drawing"):
-            targets.append(to_uint8(cartoon(faces.synthesize(code).clamp(-1, 1))))
-            maps.append(coarse_maps(G, code, 4)[-1].bfloat16())
-    maps, targets = torch.cat(maps), torch.cat(targets)
+        for code, image in tqdm(zip(renders.codes.split(1), renders.images.split(1), strict=True), total=images):
+            drawn.append(to_uint8(cartoon(faces.synthesize(code).clamp(-1, 1))))
+            coarse.append(maps(G, code, COARSE)[-1])
+            warped.append(_warped(maps(faces, code, COARSE + 1)[-1], landmarks(to_float(image))).bfloat16())
 
     def loss() -> Tensor:
         total = 0
-        for i in torch.randint(len(codes), (batch,)).tolist():
-            corner = torch.randint(64 - WINDOW + 1, (2,)).tolist()
-            image = fine_window(G, maps[i : i + 1], codes[i : i + 1], corner)
-            rows, columns = (slice(16 * (c + MARGIN), 16 * (c + WINDOW - MARGIN)) for c in corner)
-            error = image[..., 16 * MARGIN : -16 * MARGIN, 16 * MARGIN : -16 * MARGIN] - to_float(
-                targets[i, :, rows, columns]
-            )
-            total = total + error.abs().mean() + error.square().mean()
+        for i in torch.randint(images, (batch,)).tolist():
+            corner = torch.randint(32 - WINDOW + 1, (2,)).tolist()
+            found, image = fine_window(G, coarse[i], renders.codes[i : i + 1], corner)
+            error = _inside(image, 32) - to_float(_window(drawn[i], corner, 32, MARGIN))
+            distance = map_distance(_inside(found, 2), _window(warped[i], corner, 2, MARGIN).float())
+            total = total + error.abs().mean() + error.square().mean() + MAP_WEIGHT * distance
         return total / batch
 
     return loss
 
 
-def coarse_maps(G: MobileGenerator, codes: Tensor, blocks: int) -> list[Tensor]:
-    """The feature maps of the first blocks, the first of 8 px, for codes [B, k, 512]."""
+def maps(G: MobileGenerator, codes: Tensor, blocks: int) -> list[Tensor]:
+    """The feature maps of the first blocks, of 8 px, 16 px and so on, for codes [B, k, 512]."""
     w = codes.unbind(1)
-    maps = [G.stem(w[0], G.stem.noise)]
+    x, found = G.stem(w[0], G.stem.noise), []
     for i, block in enumerate(G.blocks[:blocks]):
-        maps.append(block(maps[-1], w[1 + 2 * i], w[2 + 2 * i], block.conv1.noise, block.conv2.noise))
-    return maps[1:]
+        x = block(x, w[1 + 2 * i], w[2 + 2 * i], block.conv1.noise, block.conv2.noise)
+        found.append(x)
+    return found
 
 
-def fine_window(G: MobileGenerator, maps: Tensor, codes: Tensor, corner: list[int]) -> Tensor:
-    """What the blocks after the map of 64 px [1, 512, 64, 64] make of a window of it, [1, 3, 16 WINDOW, 16 WINDOW].
+def fine_window(G: MobileGenerator, coarse: Tensor, codes: Tensor, corner: list[int]) -> tuple[Tensor, Tensor]:
+    """What the fine blocks make of a window of the last coarse map [1, 512, 32, 32], as if nothing were around it.
 
-    As if there were nothing around it; see MARGIN.
+    The window of the first of their maps [1, 512, 2 WINDOW, 2 WINDOW], and that of the image, 32 times as large as
+    its window of the coarse map.
     """
     w = codes.unbind(1)
-    top, left = corner
-    x = maps[..., top : top + WINDOW, left : left + WINDOW].float()
-    for i, block in enumerate(G.blocks[4:], start=4):
-        zoom = 2 ** (i - 3)
-        rows, columns = (slice(zoom * c, zoom * (c + WINDOW)) for c in corner)
-        noise = (conv.noise[..., rows, columns] for conv in (block.conv1, block.conv2))
+    x, first = _window(coarse, corner), None
+    for i, block in enumerate(G.blocks[COARSE:], start=COARSE):
+        noise = (_window(conv.noise, corner, 2 ** (i - COARSE + 1)) for conv in (block.conv1, block.conv2))
         x = block(x, w[1 + 2 * i], w[2 + 2 * i], *noise)
-    return G.to_image(x, w[15])
+        first = x if first is None else first
+    return first, G.to_image(x, w[15])
+
+
+def map_distance(found: Tensor, target: Tensor) -> Tensor:
+    """Mean squared distance of feature maps [B, C, s, s], each channel in units of its own spread."""
+    spread = target.std((0, 2, 3), keepdim=True) + 1e-3
+    return ((found - target) / spread).square().mean()
+
+
+def _warped(x: Tensor, points: Tensor) -> Tensor:
+    return warp(x, warp_grid(points, x.shape[-1]))
+
+
+def _window(x: Tensor, corner: list[int], zoom: int = 1, margin: int = 0) -> Tensor:
+    """The window of a map or image `zoom` times as large as the coarse map, without `margin` cells at its edge."""
+    rows, columns = (slice(zoom * (c + margin), zoom * (c + WINDOW - margin)) for c in corner)
+    return x[..., rows, columns]
+
+
+def _inside(x: Tensor, zoom: int) -> Tensor:
+    edge = slice(zoom * MARGIN, -zoom * MARGIN)
+    return x[..., edge, edge]
 
 
 @torch.no_grad()
@@ -205,13 +223,10 @@ def _path(part: str) -> Path:
 
 
 # What each part learns from, for how many batches, at which rate.
-ROUNDS = {
-    "small": [(partial(small_loss, images=1600, batch=16), 600, 2e-3)],
-    "shape": [
-        (partial(shape_loss, images=3000, batch=8, blocks=3), 300, 2e-3),
-        (partial(shape_loss, images=3000, batch=6, blocks=4), 100, 1e-3),
-    ],
-    "drawing": [(partial(drawing_loss, images=120, batch=1), 600, 2e-3)],
+RUNS = {
+    "small": (small_loss, {"images": 1200, "batch": 16}, 500, 2e-3),
+    "shape": (shape_loss, {"images": 3000, "batch": 8}, 300, 2e-3),
+    "drawing": (drawing_loss, {"images": 80, "batch": 1}, 600, 2e-3),
 }
 
 if __name__ == "__main__":
