@@ -8,6 +8,7 @@ from base64 import b64decode
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load
 
@@ -189,6 +190,82 @@ def test_work_goes_on_in_the_background_and_clicks_meanwhile_are_ignored(explore
     assert "done" in message(explorer) and explorer.session.inverted is None
     assert explorer.photo.picker.value == "Eileen Collins", "what is on show"
     assert not any(control.disabled for control in controls)
+
+
+def test_the_hybrid_is_one_step_more(explorer):
+    explorer.invert.steps.value, explorer.invert.optimize.value = 2, 2
+    click(explorer, explorer.invert.button)
+    assert explorer.steps.slider.max == 3 and explorer.invert.progress.value == 4
+    assert "optimized" in explorer.steps.output.caption.value and "2 of optimization" in message(explorer)
+    assert explorer.session.inverted.stem.endswith("restyle-psp-optimized")
+    click(explorer, explorer.steps.button)
+    assert explorer.steps.full.layout.display == "flex" and not is_error(explorer)
+
+
+def test_edits_of_a_step(inverted):
+    edit = inverted.edit
+    edit.strengths["smile"].value = 2.0
+    inverted.session.wait(60)
+    smiling = edit.after.picture.value
+    assert not is_error(inverted) and "smile +2" in edit.after.caption.value and smiling != edit.before.picture.value
+    start = time.perf_counter()
+    edit.strengths["smile"].value = -2.0
+    inverted.session.wait(60)
+    took = time.perf_counter() - start
+    assert edit.after.picture.value != smiling and "smile -2" in edit.after.caption.value
+    codes = inverted.session.inverted.result.latents[:, STEPS]
+    G = inverted.session.generator(METHOD)
+    start = time.perf_counter()
+    with torch.no_grad():
+        G.synthesize(rl.edit(codes, "smile", -2.0))
+    assert took - (time.perf_counter() - start) < 1, "0.3 s on an idle machine"
+    links = re.findall(r'download="(.*?)" href="data:.*?;base64,(.*?)"', edit.files.value)
+    (picture, full), (name, latents) = ((name, b64decode(content)) for name, content in links)
+    stem = f"Eileen-Collins-restyle-psp-step{STEPS}-smile-2"
+    assert (picture, name) == (f"{stem}.png", f"{stem}.safetensors")
+    assert Image.open(io.BytesIO(full)).size == (1024, 1024)
+    assert torch.allclose(load(latents)["latents"], rl.edit(codes, "smile", -2.0))
+
+
+def test_edits_add_up_and_the_last_setting_wins(inverted):
+    edit, go_on = inverted.edit, threading.Event()
+    inverted.session.run("working …", lambda: "done" if go_on.wait(60) else "never")
+    before = edit.after.caption.value
+    for step, age in ((0, 1.0), (1, 2.0), (2, 3.0)):
+        edit.step.value, edit.strengths["age"].value = step, age
+    edit.strengths["pose"].value = -1.0
+    assert edit.after.caption.value == before, "one thing at a time"
+    go_on.set()
+    inverted.session.wait(60)
+    assert "age +3" in edit.after.caption.value and "pose -1" in edit.after.caption.value
+    assert "after 2 steps" in edit.before.caption.value
+    edit.reset.click()
+    inverted.session.wait(60)
+    assert edit.after.caption.value == "not edited" and edit.after.picture.value == edit.before.picture.value
+    assert not edit.files.value
+
+
+def test_nothing_can_be_edited_before_it_is_inverted(explorer):
+    assert all(slider.disabled for slider in explorer.edit.strengths.values())
+    click(explorer, explorer.invert.button)
+    assert not any(slider.disabled for slider in explorer.edit.strengths.values())
+    assert explorer.edit.step.value == STEPS and explorer.edit.after.picture.value == widgets.BLANK
+
+
+def test_bootstrapping_shows_its_steps(explorer):
+    panel = explorer.bootstrap
+    panel.first.value, panel.second.value, panel.switch.value, panel.steps.value = "faces/psp", METHOD, 1, 3
+    explorer.tabs.selected_index = 2
+    click(explorer, panel.button)
+    assert not is_error(explorer) and explorer.tabs.selected_index == 0 and panel.progress.value == 3
+    assert explorer.steps.slider.max == 3 and "(second)" in explorer.steps.output.caption.value
+    explorer.steps.slider.value = 1
+    assert "(first)" in explorer.steps.output.caption.value
+    one_pass = rl.load_inverter("faces/psp").invert(rl.to_tensor(explorer.session.photo.crop)).latents[:, 1]
+    assert torch.equal(explorer.session.inverted.result.latents[:, 1], one_pass)
+    panel.switch.value = 4
+    click(explorer, panel.button)
+    assert is_error(explorer) and "switch must be" in message(explorer)
 
 
 def test_errors_are_seen():
