@@ -66,7 +66,8 @@ def convolved(x: Tensor, kernels: Tensor) -> Tensor:
 
 def _mobile(G: MobileGenerator, w: tuple[Tensor, ...]) -> Tensor:
     stem = G.stem
-    x = convolved(stem.constant.expand(len(w[0]), -1, -1, -1), stem.weight[None] * style(stem.modulation, w[0])[:, None])
+    kernels = stem.weight[None] * style(stem.modulation, w[0])[:, None]
+    x = convolved(stem.constant.expand(len(w[0]), -1, -1, -1), kernels)
     x, image = F.leaky_relu(x + stem.bias[:, None, None] + stem.noise, 0.2), None
     for i, block in enumerate(G.blocks):
         x = inverse_haar(x * style(block.up, w[1 + 2 * i]))

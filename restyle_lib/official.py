@@ -52,9 +52,9 @@ def _encoder(backbone: str, n_styles: int, rng: torch.Generator) -> dict[str, Te
     return state
 
 
-def generator_state(size: int, mapping: int, rng: torch.Generator, multiplier: int = 2) -> dict[str, Tensor]:
+def generator_state(size: int, mapping: int, rng: torch.Generator, multiplier: float = 2) -> dict[str, Tensor]:
     """A `g_ema` of rosinality's converter, initialised as StyleGAN2 is; multiplier: of the channels from 64 px on."""
-    channels = {s: min(512, multiplier * 16384 // s) for s in (2**i for i in range(2, int(math.log2(size)) + 1))}
+    channels = {s: min(512, int(multiplier * 16384) // s) for s in (2**i for i in range(2, int(math.log2(size)) + 1))}
     state = {"input.input": _normal(rng, 1, 512, 4, 4)}
     for i in range(1, mapping + 1):
         state |= {f"style.{i}.weight": _normal(rng, 512, 512, scale=100), f"style.{i}.bias": torch.zeros(512)}

@@ -1,6 +1,7 @@
 """Training in any domain: its geometry, losses and images come from the settings that inference uses too."""
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from restyle_lib.encoders.backbones import IRSE50
 from restyle_lib.generators.checkpoints import CheckpointError
 from restyle_lib.official import generator_state
 from restyle_lib.torchvision_compat import make_torchvision_importable
-from restyle_lib.train import run
-from restyle_lib.training import full_scale
+from restyle_lib.train import full_size_job, run
+from restyle_lib.training import dry_run, full_scale, loop
+from restyle_lib.training.full_scale import Files
 from restyle_lib.training.photographs import Photographs
 from restyle_lib.training.schedule import Schedule
 
@@ -139,6 +141,21 @@ def test_ir_se50_begins_as_arcface_and_other_files_are_refused(tmp_path):
     (tmp_path / "page.pth").write_text("<!DOCTYPE html>")
     with pytest.raises(CheckpointError, match="web page"):
         pretrained.load_backbone(tmp_path / "page.pth", "ir_se50")
+
+
+@pytest.mark.parametrize("name", [*DOMAINS, "own"])
+def test_every_domain_trains_at_its_true_size(name, tmp_path):
+    """One batch, with an eighth of the generator's channels; benchmarks/every_domain.py makes twenty with all."""
+    files = dry_run.with_stand_ins(Files(), full_scale.domain_named(name), tmp_path, width=0.25)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="no MoCo file")
+        job = full_size_job("restyle-psp", name, {"batch": 1, "steps": 1}, files, 0, torch.device("cpu"))
+    records = []
+    with pytest.raises(StopIteration):
+        loop.train(
+            job.settings, tmp_path / "run", job.pool, watch=lambda r: records.append(r) or next(iter(())), log_every=1
+        )
+    assert records[0]["l2_1"] > 0 and ("id_1" in records[0]) == job.pool.domain.faces
 
 
 def test_wrong_names_are_refused(tmp_path):

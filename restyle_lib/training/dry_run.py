@@ -125,11 +125,15 @@ def _validation(settings: Settings, pool, heldout: Tensor) -> float:
     return (time.perf_counter() - begin) / len(heldout[:2])
 
 
-def with_stand_ins(files: Files, domain: Domain, folder: Path) -> Files:
-    """The files, with a random generator and random images of the domain's sizes in place of those that are missing."""
+def with_stand_ins(files: Files, domain: Domain, folder: Path, width: float = 2) -> Files:
+    """The files, with a random generator and random images of the domain's sizes in place of those that are missing.
+
+    width: of the generator's channels, 2 as published
+    """
     size = domain.output_size or 256
+    side = max(size, *domain.input_size)
     if not files.generator:
-        state = official.generator_state(size, 8, generator_for(0, 0))
+        state = official.generator_state(size, 8, generator_for(0, 0), width)
         path = folder / f"random-stylegan2-{domain.name}.pt"
         torch.save({"g_ema": state, "latent_avg": torch.zeros(512)}, path)
         print(f"no --generator: random weights at {size} px stand in")
@@ -138,7 +142,7 @@ def with_stand_ins(files: Files, domain: Domain, folder: Path) -> Files:
         path = folder / "random-images"
         path.mkdir()
         for i in range(12):
-            Image.effect_noise((size, size), 20 + 10 * i).convert("RGB").save(path / f"{i:02d}.jpg")
+            Image.effect_noise((side, side), 20 + 10 * i).convert("RGB").save(path / f"{i:02d}.jpg")
         print("no --images: twelve pictures of noise stand in")
         files = files._replace(images=path)
     return files
