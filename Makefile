@@ -12,8 +12,9 @@ test: .venv/installed
 	$(BIN)/restyle assets
 	$(BIN)/python -m pytest
 
+# Jupyter's server drops messages over 10 MB, such as uploads of large photographs; this lets 200 MB pass.
 lab: .venv/installed
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --ServerApp.tornado_settings="{'websocket_max_message_size': 209715200}" notebooks
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -1,14 +1,17 @@
 """The command `restyle`."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import torch
 import tyro
 from PIL import Image
 from safetensors.torch import save_file
+from torch import Tensor
 from tqdm import tqdm
 
-from restyle_lib import assets, figures, reproduce, train
+from restyle_lib import assets, editing, figures, reproduce, train
 from restyle_lib.data import save_atomically
 from restyle_lib.domains import Domain
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
@@ -39,6 +42,43 @@ def invert(
     aligned: the photographs are cropped already
     A photograph that cannot be used is reported in one line and skipped; the exit code is then 1.
     """
+
+    def keep(name: str, crop: Image.Image, result: Inversion, G) -> None:
+        _write_steps(out, name, crop, result, G, optimize)
+
+    return _each(photos, steps, optimize, model, aligned, out, keep)
+
+
+def edit(
+    photos: tyro.conf.Positional[list[Path]],
+    out: Path,
+    direction: str,
+    strength: float = 2.0,
+    steps: int = 5,
+    optimize: int = 0,
+    model: str = "faces/restyle-psp",
+    aligned: bool = False,
+) -> int:
+    """Inverts photographs and edits them; writes for each the edit at full size, a strip of what led to it, the code.
+
+    photos:    image files of any kind and size
+    out:       folder, made where missing: NAME-DIRECTION+2-strip.png, …-1024.png, ….safetensors
+    direction: smile, age, pose, gender or nod
+    strength:  in standard deviations of the attribute among the generator's faces; below 0 the other way
+    The others, and photographs that cannot be used, are as for `restyle invert`.
+    """
+    editing.edit(torch.zeros(1, 512), direction)  # an unknown direction is said before anything takes time
+
+    def keep(name: str, crop: Image.Image, result: Inversion, G) -> None:
+        _write_edit(out, f"{name}-{direction}{strength:+g}", crop, result, G, direction, strength)
+
+    return _each(photos, steps, optimize, model, aligned, out, keep)
+
+
+def _each(
+    photos: list[Path], steps: int, optimize: int, model: str, aligned: bool, out: Path, keep: Callable[..., None]
+) -> int:
+    """Inverts each photograph and gives keep(name, crop, result, G) what came of it; the exit code."""
     if not photos:
         raise ValueError("no photographs given; name one or more image files")
     inverter = load_inverter(model)
@@ -59,7 +99,7 @@ def invert(
                 result = inverter.invert(x, steps, lambda t, w, y: progress.update())
                 if optimize:
                     result = hybrid(inverter, x, result, optimize)
-                _write(out, _unique(photo.stem, names), crop, result, G, optimize)
+                keep(_unique(photo.stem, names), crop, result, G)
                 done += 1
             progress.update((i + 1) * (steps + 1) - progress.n)
     print(f"{done} inverted into {out}" + (f", {skipped} skipped" if skipped else ""))
@@ -86,17 +126,39 @@ def _unique(stem: str, taken: set[str]) -> str:
     return name
 
 
-def _write(out: Path, name: str, crop: Image.Image, result: Inversion, G, optimized: int) -> None:
+def _write_steps(out: Path, name: str, crop: Image.Image, result: Inversion, G, optimized: int) -> None:
     final = result.final(G)
     steps = result.latents.shape[1] - 1 - bool(optimized)
     rows = figures.step_rows(to_tensor(crop), result.images, final)
     strip = figures.image_grid(rows, figures.step_titles(steps, G.resolution[1], optimized))
-    save_atomically(lambda path: strip.savefig(path, format="png"), out / f"{name}-steps.png")
+    _save_strip(strip, out / f"{name}-steps.png")
+    _save_image(to_image(final), out / f"{name}-{G.resolution[1]}.png")
+    _save_image(crop, out / f"{name}-input.png")
+    _save_latents(result.latents[0], out / f"{name}.safetensors")
+
+
+def _write_edit(out: Path, name: str, crop: Image.Image, result: Inversion, G, direction: str, strength: float) -> None:
+    inverted, codes = result.final(G), editing.edit(result.latents[:, -1], direction, strength)
+    with torch.no_grad():
+        edited = G.synthesize(codes)
+    row = figures.side_by_side([to_tensor(crop)[0], inverted[0], edited[0]], 512)
+    titles = ["input", "inverted", f"{direction} {strength:+g}"]
+    _save_strip(figures.image_grid([row], titles, cell=3), out / f"{name}-strip.png")
+    _save_image(to_image(edited), out / f"{name}-{G.resolution[1]}.png")
+    _save_latents(codes, out / f"{name}.safetensors")
+
+
+def _save_strip(strip: figures.plt.Figure, path: Path) -> None:
+    save_atomically(lambda temporary: strip.savefig(temporary, format="png"), path)
     figures.plt.close(strip)
-    save_atomically(lambda path: to_image(final).save(path, "PNG"), out / f"{name}-{G.resolution[1]}.png")
-    save_atomically(lambda path: crop.save(path, "PNG"), out / f"{name}-input.png")
-    latents = {"latents": result.latents[0].contiguous()}
-    save_atomically(lambda path: save_file(latents, path), out / f"{name}.safetensors")
+
+
+def _save_image(image: Image.Image, path: Path) -> None:
+    save_atomically(lambda temporary: image.save(temporary, "PNG"), path)
+
+
+def _save_latents(latents: Tensor, path: Path) -> None:
+    save_atomically(lambda temporary: save_file({"latents": latents.contiguous()}, temporary), path)
 
 
 def convert(checkpoint: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path]) -> None:
@@ -117,6 +179,7 @@ def check_assets() -> int:
 
 COMMANDS = {
     "invert": invert,
+    "edit": edit,
     "convert": convert,
     "train": train.run,
     "assets": check_assets,

@@ -1,12 +1,18 @@
 """Edits do what they are named after, and directions are what their equations say."""
 
 import json
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 
 import restyle_lib as rl
 from restyle_lib import editing, losses
+from restyle_lib.evaluation import sets
 from restyle_lib.faces import attributes
 
 
@@ -124,3 +130,24 @@ def test_directions_stay_in_w(G, name):
     """The step that changes a label by one deviation of it is one to two of the deviations of W along that way."""
     length = (editing.directions()[name] @ losses.whitening(G)).norm()
     assert 1 < length < 2.5
+
+
+def test_restyle_edit_writes_strip_edit_and_code(tmp_path):
+    photo, out = tmp_path / "me.jpg", tmp_path / "out"
+    sets.photographs()["Grace Hopper"].save(photo)
+    command = [sys.executable, "-m", "restyle_lib.cli", "edit", str(photo), "--out", str(out), "--steps", "1"]
+    result = subprocess.run([*command, "--direction", "hat"], capture_output=True, text=True, check=False)
+    assert result.returncode == 2 and "no direction 'hat'; there are age" in result.stderr and not out.exists()
+    command += ["--direction", "smile", "--strength", "-1.5"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    name = "me-smile-1.5"
+    assert {path.name for path in out.iterdir()} == {f"{name}-strip.png", f"{name}-1024.png", f"{name}.safetensors"}
+    codes = load_file(out / f"{name}.safetensors")["latents"]
+    crop = rl.to_tensor(rl.align(rl.open_photo(photo), 256))
+    inverted = rl.load_inverter("faces/restyle-psp").invert(crop, 1).latents[:, -1]
+    assert torch.allclose(codes, rl.edit(inverted, "smile", -1.5), atol=1e-4)
+    with torch.no_grad():
+        rendered = rl.to_image(rl.load_generator("faces-1024").synthesize(codes))
+    difference = np.abs(np.asarray(rendered, float) - np.asarray(Image.open(out / f"{name}-1024.png"), float))
+    assert difference.mean() < 0.5
