@@ -4,10 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
 import torch.nn.functional as F
+from matplotlib.ticker import LogLocator, MultipleLocator
 from torch import Tensor, nn
 
 from restyle_lib.data import to_uint8
@@ -74,8 +76,8 @@ def step_titles(steps: int, size: int = 1024, optimized: int = 0) -> list[str]:
 
 def curves(summary: pd.DataFrame, metrics: Sequence[str]) -> plt.Figure:
     """Each metric over steps, a line per method with its 95 % band; a one-pass method is a dashed level."""
-    figure, panels = _panels(metrics)
-    for metric, axis in panels.items():
+    figure, panels = _panels([_titled(metric) for metric in metrics])
+    for metric, axis in zip(metrics, panels, strict=True):
         for method, rows, colour in _by_method(summary, metric):
             rows = rows[rows.step > 0].sort_values("step")
             if len(rows) == 1:
@@ -89,32 +91,58 @@ def curves(summary: pd.DataFrame, metrics: Sequence[str]) -> plt.Figure:
     return _with_legend(figure, axis)
 
 
+def ablations(summaries: dict[str, pd.DataFrame], metric: str, mark: int) -> plt.Figure:
+    """A metric over steps, on a log scale: a panel with its own legend for each summary. A dot marks one step."""
+    figure, panels = _panels(list(summaries))
+    for (title, summary), axis in zip(summaries.items(), panels, strict=True):
+        for method, rows, colour in _by_method(summary, metric):
+            rows = rows[rows.step > 0].sort_values("step")
+            style = {"marker": "o", "markersize": 7, "markevery": list(np.flatnonzero(rows.step == mark))}
+            axis.plot(rows.step, rows["mean"], color=colour, label=method, **style)
+            axis.fill_between(rows.step, rows.low, rows.high, color=colour, alpha=0.15)
+        axis.set(title=title, xlabel="step", ylabel=metric, yscale="log")
+        axis.xaxis.set_major_locator(MultipleLocator(5))
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("")
+        axis.legend(fontsize="small")
+    return figure
+
+
 def against_time(summary: pd.DataFrame, metrics: Sequence[str]) -> plt.Figure:
     """The paper's comparison: each metric over the column "seconds" per image, on a log scale.
 
     An iterative method is a curve with its 95 % bars, a one-pass method a point.
     """
-    figure, panels = _panels(metrics)
-    for metric, axis in panels.items():
+    figure, panels = _panels([_titled(metric) for metric in metrics])
+    for metric, axis in zip(metrics, panels, strict=True):
         for method, rows, colour in _by_method(summary, metric):
             rows = rows[rows.seconds > 0].sort_values("seconds")
             error = (rows["mean"] - rows.low, rows.high - rows["mean"])
             style = {"fmt": "D", "markersize": 8} if len(rows) == 1 else {"fmt": "o-", "markersize": 4}
             axis.errorbar(rows.seconds, rows["mean"], yerr=error, color=colour, elinewidth=1, label=method, **style)
         axis.set(xscale="log", xlabel="seconds per image")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter("")
     return _with_legend(figure, axis)
 
 
-def _panels(metrics: Sequence[str]) -> tuple[plt.Figure, dict[str, plt.Axes]]:
-    """Panels in two columns, each titled with its metric and which way is better."""
-    rows = -(-len(metrics) // 2)
+def _panels(titles: Sequence[str]) -> tuple[plt.Figure, list[plt.Axes]]:
+    """Titled panels in two columns."""
+    rows = -(-len(titles) // 2)
     figure, axes = plt.subplots(rows, 2, figsize=(10, 3.4 * rows), layout="constrained", squeeze=False)
-    for axis in axes.flat[len(metrics) :]:
+    panels = list(axes.flat)
+    for axis in panels[len(titles) :]:
         axis.remove()
-    panels = dict(zip(metrics, axes.flat, strict=False))
-    for metric, axis in panels.items():
-        axis.set_title(f"{metric} ({'higher' if metric in HIGHER_IS_BETTER else 'lower'} is better)")
-    return figure, panels
+    for title, axis in zip(titles, panels, strict=False):
+        axis.set_title(title)
+    return figure, panels[: len(titles)]
+
+
+def _titled(metric: str) -> str:
+    """A metric, and which way is better."""
+    return f"{metric} ({'higher' if metric in HIGHER_IS_BETTER else 'lower'} is better)"
 
 
 def _by_method(summary: pd.DataFrame, metric: str) -> Iterator[tuple[str, pd.DataFrame, str]]:
@@ -174,7 +202,8 @@ def training_curves(log: pd.DataFrame, steps: int) -> plt.Figure:
             if term + ending in log:  # a run may lack some phases
                 sns.lineplot(log, x="iteration", y=term + ending, marker="o", ax=axis, color=colour, label=phase)
         axis.set(xlabel="batch", ylabel=label)
-    axes[0].get_legend().remove()
+    if axes[0].get_legend():  # of photographs, no code is known
+        axes[0].get_legend().remove()
     axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 

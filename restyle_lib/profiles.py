@@ -21,6 +21,10 @@ class Profile:
     """Steps that they are given; each number is a search of its own, since its learning rate falls at its end."""
     timed: int
     """Images that every method is timed on, one by one."""
+    ablated: int
+    """Held-out renders that 08_ablations compares variants on."""
+    ablation_passes: int
+    """Encoder passes of each of its short trainings."""
     samples: int
     """Faces in the pictures of the generator tour and of the step grids."""
     hybrid_steps: int
@@ -50,6 +54,8 @@ PROFILES = {
         searched=2,
         budgets=[2, 3],
         timed=1,
+        ablated=2,
+        ablation_passes=20,
         samples=2,
         hybrid_steps=3,
         training={
@@ -73,6 +79,8 @@ PROFILES = {
         searched=32,
         budgets=[20, 50, 100],
         timed=6,
+        ablated=32,
+        ablation_passes=800,
         samples=6,
         hybrid_steps=120,
         training={
@@ -92,6 +100,8 @@ PROFILES = {
         searched=200,
         budgets=[50, 150, 500],
         timed=20,
+        ablated=200,
+        ablation_passes=18_000,
         samples=8,
         hybrid_steps=300,
         training={},

@@ -39,8 +39,8 @@ SECTIONS = [
             "the last one, and that code rendered at 1024 px.",
             "renders_steps.jpg": "Renders that no encoder has seen. The loop works at 64 px; the last column is the "
             "final code at 1024.",
-            "methods_photos.jpg": "Every method on the same two photographs, its final code rendered at 1024 px.",
-            "methods_renders.jpg": "Every method on the same renders, its final code rendered at 1024 px.",
+            "methods.jpg": "Every method on the same renders and photographs, its final code rendered at 1024 px. "
+            "All of them look at 64 px.",
         },
     ),
     Section(
@@ -76,7 +76,7 @@ SECTIONS = [
     Section(
         "What matters, and what does not",
         "08_ablations",
-        tables={"ablations": "The error (L2) after some steps, means and 95 % intervals; of every ablation."},
+        tables={"ablations": "Error and identity after some steps, means and 95 % intervals."},
         figures={
             "ablations.png": "Four ablations: error over steps. Short trainings are of minutes and can be compared "
             "with each other only.",
