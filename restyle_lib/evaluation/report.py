@@ -71,8 +71,34 @@ SECTIONS = [
             "heatmaps_bands.png": "How regions, spatial frequencies and style slots spread their change over steps.",
         },
     ),
-    Section("Editing what was inverted", "05_editability"),
-    Section("From faces to cartoons", "06_bootstrapping"),
+    Section(
+        "Editing what was inverted",
+        "05_editability",
+        tables={
+            "edits_table": "What an edit of one standard deviation costs, and how far the codes are from W: means and "
+            "95 % intervals.",
+            "edits_cosines": "The directions beside published ones, and beside the best of two unsupervised methods.",
+        },
+        figures={
+            "edits_photo.jpg": "A photograph, inverted by every method and edited.",
+            "edits_render.jpg": "A render, inverted by every method and edited; last its true code.",
+            "edits_curves.png": "What edits change against what they cost: identity above, other attributes below.",
+            "edits_distance.png": "What edits cost against how far a code is from W.",
+            "edits_directions.jpg": "The directions, and three of each unsupervised method.",
+        },
+    ),
+    Section(
+        "From faces to cartoons",
+        "06_bootstrapping",
+        figures={
+            "toon_photos.jpg": "Photographs as cartoons: the toon encoder alone, bootstrapped by the face encoder, and "
+            "from the code that the hybrid found.",
+            "toon_generators.jpg": "The toon generator, what it learned from, and layers swapped with the face "
+            "generator.",
+            "bootstrapping_curves.png": "The toon encoder alone and bootstrapped, over encoder passes, 95 % bands.",
+            "bootstrapping_steps.jpg": "The same faces step by step, alone and bootstrapped.",
+        },
+    ),
     Section(
         "What matters, and what does not",
         "08_ablations",
@@ -139,14 +165,19 @@ def claims_table(results: Path) -> pd.DataFrame:
 
 
 def filled(section: Section, profile: Profile) -> dict:
-    """A section as the page shows it, without what is not there."""
+    """A section as the page shows it, without what is not there.
+
+    Figures are (picture, caption, whether it is a chart): grids of photographs are .jpg, see `figures.save`.
+    """
     tables = {profile.results / f"{name}.csv": caption for name, caption in section.tables.items()}
     figures = {profile.figures / name: caption for name, caption in section.figures.items()}
     return {
         "title": section.title,
         "notebook": section.notebook,
         "tables": [table(pd.read_csv(path), caption) for path, caption in tables.items() if path.exists()],
-        "figures": [(embedded(path), caption) for path, caption in figures.items() if path.exists()],
+        "figures": [
+            (embedded(path), caption, path.suffix == ".png") for path, caption in figures.items() if path.exists()
+        ],
     }
 
 
