@@ -22,8 +22,8 @@ from restyle_lib.training.settings import SETTINGS, Settings
 SMALL = {"warmup_passes": 60, "warmup_batch": 4, "replay_passes": 8, "replay_states": 4, "replay_batch": 2}
 SMALL |= {"loop_passes": 30, "batch": 2, "renders": 20, "cut_samples": 20, "validation": 1, "validate_every": 100}
 SMALL |= {"checkpoint_every": 17}
-# Of accelerate's launchers the one that --multi_gpu names starts processes on CPUs too; its --cpu needs MPI.
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--main_process_port", "0"]
+# Of accelerate's launchers, that of --multi_gpu starts processes on CPUs too; --cpu would need MPI for it.
+LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--main_process_port", "0", "--num_processes"]
 
 
 def settings() -> Settings:
@@ -39,7 +39,8 @@ def train(out: Path, count: int) -> None:
 
 
 def launch(count: int, *arguments) -> None:
-    command = [*LAUNCH, "--num_processes", str(count), *map(str, arguments)]
+    launcher = [*LAUNCH, str(count)] if count > 1 else []
+    command = [sys.executable, *launcher, *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800)
     assert result.returncode == 0, result.stderr[-8000:]

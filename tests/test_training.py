@@ -330,7 +330,9 @@ def test_a_single_image_that_is_too_much_ends_the_run(pool, tmp_path, monkeypatc
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(losses, "l2", l2)
-    with pytest.raises(MemoryError, match="single image at a time; use the setting `checkpointing`"):
+    with pytest.raises(
+        MemoryError, match="single image at a time; use .*checkpointing.* no checkpoint was written yet"
+    ):
         loop.train(tiny(warmup_passes=0, replay_passes=0, loop_passes=10), tmp_path, pool)
 
 
@@ -338,13 +340,20 @@ def test_tensorboard_shows_losses_and_strips(pool, tmp_path):
     """And after a stop, nothing twice: what came after the checkpoint is purged."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    settings = tiny(warmup_passes=8, replay_passes=0, loop_passes=20, validate_every=100)
-    records = []
-    loop.train(settings, tmp_path, pool, torch.zeros(3, 3, 64, 64), watch=records.append)
+    settings = tiny(warmup_passes=12, replay_passes=0, loop_passes=20, validate_every=100)
+    for _ in range(2):
+        records = []
+        loop.train(settings, tmp_path, pool, torch.zeros(3, 3, 64, 64), watch=records.append, log_every=1)
+        (tmp_path / "checkpoint.pt").unlink()  # the next run begins at the one before
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert records == log and {"L2", "ST-LPIPS", "ID", "MS-SSIM"} == log[-1]["validation"].keys()
-    assert board.Scalars("l2/5")[0].value == pytest.approx(log[0]["l2_5"], rel=1e-4)
+    assert (
+        len(records) == 3
+        and records == log[-3:]
+        and {"L2", "ST-LPIPS", "ID", "MS-SSIM"} == log[-1]["validation"].keys()
+    )
+    assert [scalar.step for scalar in board.Scalars("gradient/norm")] == [1, 2, 3, 4, 5]
+    assert board.Scalars("l2/5")[-1].value == pytest.approx(log[-2]["l2_5"], rel=1e-4)
     (image,) = board.Images("validation")
     assert (image.width, image.height) == (64 * 7, 64 * 3)
     assert board.Scalars("validation L2/step 10")[0].value == pytest.approx(log[-1]["validation"]["L2"][9], rel=1e-4)
@@ -420,6 +429,26 @@ def test_a_residual_is_what_the_one_pass_encoder_sees_differ(pool):
     assert encoder(torch.cat([x, x], dim=1)).abs().max() < 1e-5
 
 
+@torch.no_grad()
+def test_encoders_hear_who_is_shown(pool):
+    """Through the shared face-recognition network, which is in no encoder's file."""
+    encoder = SimplifiedEncoder(6)
+    encoder.begin_as(pool.start)
+    encoder.heads.person.weight[:, :128] = 0.1  # of the image
+    encoder.heads.person.weight[:, 128:] = -0.1  # of the reconstruction
+    x, y = data.to_float(pool.images[:4]).chunk(2)
+    people = [math.sqrt(128) * Identity()(images) for images in (x, y)]
+    heard = 0.1 * (people[0] - people[1]).sum(1)
+    encoder.heads.pool.weight.zero_()  # all else is silent
+    encoder.heads.pool.bias.zero_()
+    out = encoder.heads.out.weight.view(8, 512, 128).sum(2)
+    expected = torch.nn.functional.silu(heard) - torch.nn.functional.silu(-heard)
+    residuals = encoder(torch.cat([x, y], dim=1))[:, :8]
+    assert residuals.abs().max() > 0.01
+    assert torch.allclose(residuals, expected[:, None, None] * out, atol=1e-4)
+    assert not any("network" in name for name in encoder.state_dict())
+
+
 def test_restyle_has_no_larger_budget_than_psp():
     """The same start, and from there at most as many encoder passes, of which ReStyle spends N on an image."""
     psp, restyle = SETTINGS["psp"], SETTINGS["restyle-psp"]
@@ -429,7 +458,7 @@ def test_restyle_has_no_larger_budget_than_psp():
         schedule = Schedule(settings)
         steps = sum(schedule.steps(i) for i in range(schedule.total - schedule.replayed))
         passes.append(settings.warmup_passes + settings.replay_passes + steps * settings.batch)
-    assert passes[1] <= passes[0] and abs(passes[0] - 36_000) < 100
+    assert passes[1] <= passes[0] and abs(passes[0] - 20_000) < 100
 
 
 def test_learning_rate_rises_and_falls_in_each_phase():

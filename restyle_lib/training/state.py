@@ -84,11 +84,11 @@ def forget(folder: Path) -> int:
 
 @contextmanager
 def stops_clearly(folder: Path) -> Iterator[None]:
-    """Errors that end a long run say which checkpoint is left: numbers that are not finite, and a full disk."""
+    """Errors that end a long run say which checkpoint is left: numbers not finite, too little memory, a full disk."""
     try:
         yield
-    except FloatingPointError as error:
-        raise FloatingPointError(f"{error}; {_left(folder)}") from error
+    except (FloatingPointError, MemoryError) as error:
+        raise type(error)(f"{error}; {_left(folder)}") from error
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
