@@ -52,6 +52,13 @@ def edit(codes: Tensor, direction: str | Tensor, strength: float = 1.0) -> Tenso
     return codes + strength * direction.to(codes)
 
 
+@cache
+def deviations() -> Tensor:
+    """Standard deviations [5] of the labels in W, in the order of `attributes.NAMES`: what one unit is worth."""
+    labels = json.loads(SHIPPED.with_suffix(".json").read_text())["labels"]
+    return torch.tensor([labels[name]["standard deviation"] for name in attributes.NAMES])
+
+
 def public() -> dict[str, Tensor]:
     """InterFaceGAN's directions of StyleGAN2-FFHQ (Shen et al. 2020), unit vectors [512]: smile, age, pose.
 

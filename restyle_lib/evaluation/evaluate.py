@@ -114,7 +114,7 @@ def mean_and_interval(values, seed: int = 0) -> tuple[float, float, float]:
 
 def summarise(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Means with 95 % intervals, one row for each (group, metric): columns mean, low, high, n."""
-    metrics = [name for name in rows if name not in {"method", "image", "step", "size"}]
+    metrics = [name for name in rows if name not in {"method", "image", "step", "size", *by}]
     records = []
     for keys, group in rows.groupby(by, sort=False):
         for metric in metrics:
