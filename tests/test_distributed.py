@@ -14,7 +14,7 @@ from accelerate import PartialState
 
 import restyle_lib as rl
 from restyle_lib import encoders, precision
-from restyle_lib.training import loop, processes, state
+from restyle_lib.training import loop, state
 from restyle_lib.training.samples import Pool
 from restyle_lib.training.settings import SETTINGS, Settings
 
@@ -33,7 +33,7 @@ def settings() -> Settings:
 def train(out: Path, count: int) -> None:
     """In fp32, where sums over halves of a batch differ by little."""
     assert PartialState(cpu=True).num_processes == count
-    precision.has_fast_bf16 = processes.has_fast_bf16 = lambda device: False
+    precision.has_fast_bf16 = lambda device: False
     pool = Pool(rl.load_generator("faces-1024"), rl.load_generator("faces-64"), settings())
     loop.train(settings(), out, pool, log_every=1)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import math
 import os
 import signal
 import subprocess
@@ -281,7 +282,6 @@ def test_a_full_disk_stops_with_a_message_and_keeps_the_checkpoint(pool, tmp_pat
 def fp32(monkeypatch):
     """Sums in fp32, whose rounding is small beside what a test compares."""
     monkeypatch.setattr(precision, "has_fast_bf16", lambda device: False)
-    monkeypatch.setattr(processes, "has_fast_bf16", lambda device: False)
 
 
 def test_pieces_of_a_batch_add_up_to_its_gradient(pool, fp32):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from restyle_lib import encoders
 from restyle_lib.domains import DOMAINS
+from restyle_lib.precision import autocast
 from restyle_lib.training import economy, optimizers, phases, processes, state, states
 from restyle_lib.training.log import Log
 from restyle_lib.training.objective import Whole, critics_of, known
@@ -85,7 +86,7 @@ def train(
             steps = schedule.steps(iteration - schedule.replayed)
             recorded = {t: str(t) for t in (1, settings.steps)}
             work = partial(phases.learn_states, encoder, pool, settings, critics, begun, whole, recorded, steps)
-        with accelerator.autocast():
+        with autocast(pool.device):
             learned = phases.join(pieces.of(share.stop - share.start, work, optimizer.zero_grad))
         processes.sum_gradients(parameters)
         return learned

@@ -10,13 +10,10 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from restyle_lib.precision import has_fast_bf16
-
 
 def start(device: torch.device) -> Accelerator:
     """This process among those that `accelerate launch` started; the only one without it."""
-    precision = "bf16" if has_fast_bf16(device) else "no"
-    return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
+    return Accelerator(cpu=device.type == "cpu")
 
 
 def share(accelerator: Accelerator, n: int) -> slice:
