@@ -68,7 +68,7 @@ def search(
     return Inversion(found.latents[:, -2:], found.images[:, -2:])
 
 
-def searched(label: str, encoders: dict[str, Inverter], images: Tensor, steps: int, batch: int = 8) -> Inversion:
+def searched(label: str, encoders: dict[str, Inverter], images: Tensor, steps: int, batch: int = 16) -> Inversion:
     """The same in batches that the cache keeps, so that an interrupted search goes on where it was."""
     weights, parts = digest(*encoders.values()), []
     for x in images.split(batch):

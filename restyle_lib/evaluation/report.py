@@ -167,7 +167,7 @@ def claims_table(results: Path) -> pd.DataFrame:
 def filled(section: Section, profile: Profile) -> dict:
     """A section as the page shows it, without what is not there.
 
-    Figures are (picture, caption, whether it is a chart): grids of photographs are .jpg, see `figures.save`.
+    Figures are (picture, whether it is too broad for a phone, caption).
     """
     tables = {profile.results / f"{name}.csv": caption for name, caption in section.tables.items()}
     figures = {profile.figures / name: caption for name, caption in section.figures.items()}
@@ -175,9 +175,7 @@ def filled(section: Section, profile: Profile) -> dict:
         "title": section.title,
         "notebook": section.notebook,
         "tables": [table(pd.read_csv(path), caption) for path, caption in tables.items() if path.exists()],
-        "figures": [
-            (embedded(path), caption, path.suffix == ".png") for path, caption in figures.items() if path.exists()
-        ],
+        "figures": [(*embedded(path), caption) for path, caption in figures.items() if path.exists()],
     }
 
 
@@ -189,14 +187,14 @@ def table(rows: pd.DataFrame, caption: str) -> dict:
     return {"caption": caption, "head": list(rows), "rows": rows.map(cell).values.tolist()}
 
 
-def embedded(path: Path) -> str:
-    """A picture as a data URL: WebP, at most WIDEST wide."""
+def embedded(path: Path) -> tuple[str, bool]:
+    """A picture as a data URL: WebP, at most WIDEST wide; and whether it is broader than high."""
     with Image.open(path) as image:
         image = image.convert("RGB")
     image.thumbnail((WIDEST, 10 * WIDEST))
     file = io.BytesIO()
     image.save(file, "WEBP", quality=QUALITY, method=6)
-    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode(), image.width > 1.2 * image.height
 
 
 def as_html(notebook: Path) -> Path:
