@@ -30,7 +30,8 @@ def directions() -> dict[str, Tensor]:
     They are those of StyleGAN2-FFHQ's W, so they edit codes of its official checkpoints too. One unit raises the label
     by one standard deviation of it in W (at psi 0.8), as a linear fit predicts: by 13 years of age, for one.
     """
-    return load_file(SHIPPED)
+    tensors = load_file(SHIPPED)
+    return {name: tensors[name] for name in attributes.NAMES}
 
 
 def edit(codes: Tensor, direction: str | Tensor, strength: float = 1.0) -> Tensor:

@@ -97,9 +97,10 @@ def shown(page) -> list[str]:
     )
 
 
-def slide(page, share: float) -> None:
-    """Drags the slider to a share of its range."""
-    handle, track = (page.locator(f".widget-slider .noUi-{part}").bounding_box() for part in ("handle", "target"))
+def slide(page, share: float, name: str = "Step") -> None:
+    """Drags the slider of that name to a share of its range."""
+    slider = page.locator(".widget-slider:visible").filter(has=page.get_by_text(name, exact=True))
+    handle, track = (slider.locator(f".noUi-{part}").bounding_box() for part in ("handle", "target"))
     page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
     page.mouse.down()
     page.mouse.move(track["x"] + share * track["width"], track["y"], steps=10)
@@ -183,4 +184,28 @@ def test_explorer_in_jupyterlab(page, tmp_path):
         download.value.save_as(file)
         assert name.startswith("my-photo-") and name.endswith(ending)
         assert len(load_file(file)["latents"]) > 1 if ending == ".safetensors" else Image.open(file).size[1] > 500
+
+    page.get_by_role("tab", name="Edit").click()
+    scroll_to(page, ".jp-OutputArea select")
+    slide(page, 0.75, "smile")
+    message.get_by_text("smile +2: rendered").wait_for()
+    before, smiling = shown(page)
+    assert before != smiling
+    screenshot(page, "smiling", tmp_path)
+    slide(page, 0.75, "age")
+    message.get_by_text("smile +2, age +2: rendered").wait_for()
+    assert shown(page)[0] == before and shown(page)[1] not in (before, smiling)
+    assert captions.evaluate_all(clipped) == []
+    screenshot(page, "edited", tmp_path)
+    with page.expect_download() as download:
+        links.filter(has_text="edited, 1024 px").click()
+    assert download.value.suggested_filename.endswith("smile+2-age+2.png")
+
+    page.get_by_role("tab", name="Bootstrap").click()
+    screenshot(page, "bootstrap", tmp_path)
+    page.get_by_role("button", name="Bootstrap").click()
+    message.get_by_text("my photo.jpg: 1 step of").wait_for()
+    captions.filter(has_text="(second)").wait_for()
+    assert captions.evaluate_all(clipped) == []
+    screenshot(page, "bootstrapped", tmp_path)
     assert not page.problems, page.problems
