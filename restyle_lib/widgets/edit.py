@@ -13,7 +13,7 @@ from restyle_lib.editing import directions, edit
 from restyle_lib.evaluation import metrics
 from restyle_lib.faces.attributes import NAMES, Attributes
 from restyle_lib.images import to_image
-from restyle_lib.widgets.parts import BLANK, FILL, GAP, WIDTH, Card, beside, files, link, png, wide
+from restyle_lib.widgets.parts import BLANK, GAP, WIDTH, Card, beside, files, link, png, wide
 from restyle_lib.widgets.pictures import step_caption
 from restyle_lib.widgets.session import Inverted, Session
 
@@ -30,8 +30,8 @@ class EditPanel(ipw.VBox):
 
     def __init__(self, session: Session):
         self.session = session
-        self.step = ipw.IntSlider(description="at step", layout=FILL, continuous_update=False)
-        style = {"continuous_update": False, "readout_format": "+.1f", "layout": FILL}
+        self.step = ipw.IntSlider(description="at step", layout={"width": "auto"}, continuous_update=False)
+        style = {"continuous_update": False, "readout_format": "+.1f", "layout": {"width": "auto"}}
         self.strengths = {
             name: ipw.FloatSlider(0, min=-MOST, max=MOST, step=0.5, description=name, **style) for name in directions()
         }
@@ -40,7 +40,7 @@ class EditPanel(ipw.VBox):
         self.numbers, self.files = (ipw.HTML(layout=wide(LARGE, margin="0")) for _ in range(2))
         left, right = (ipw.VBox(layout=wide(LARGE)) for _ in range(2))
         sliders = [self.step, *self.strengths.values()]
-        left.children, right.children = sliders[:3], [*sliders[3:], self.reset]
+        left.children, right.children = [*sliders[:3], self.reset], sliders[3:]
         super().__init__(
             [beside(left, right), beside(self.before, self.after), beside(self.numbers, self.files)],
             layout=wide(WIDTH),
