@@ -92,6 +92,9 @@ SHIPPED = {
         "161eac4746fdfaa65bbfc9731679ef8257fd9debc229eaa55f4d544055342d50",
         6883720,
     ),
+    "faces-directions.safetensors": Shipped(
+        "restyle_lib.editing", OURS, "09158b2778c4b51829bacf26ff7d1921d2da20e79709a0ae3d2fd7344acbe2b9", 10568
+    ),
     "faces-psp.safetensors": Shipped(
         "restyle train psp --ship", OURS, "783422adefb1de66a11b280198171233c550ef233b8e3ec1887240e9718a5d0d", 3963784
     ),
