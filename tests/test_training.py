@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -334,6 +335,20 @@ def test_a_single_image_that_is_too_much_ends_the_run(pool, tmp_path, monkeypatc
         MemoryError, match="single image at a time; use .*checkpointing.* no checkpoint was written yet"
     ):
         loop.train(tiny(warmup_passes=0, replay_passes=0, loop_passes=10), tmp_path, pool)
+
+
+def test_recomputed_or_compiled_training_is_the_same(pool, tmp_path, fp32, monkeypatch):
+    """One batch of the loop: its losses, and the norm of its gradient. Of compilation the slow half, C++, is left out."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    plain, *others = [], [], []
+    for records, kind in zip((plain, *others), ({}, {"checkpointing": True}, {"compile": True}), strict=True):
+        settings = tiny(warmup_passes=0, replay_passes=0, loop_passes=10, **kind)
+        loop.train(settings, tmp_path, pool, resume=False, watch=records.append)
+        records[0] = {name: x for name, x in records[0].items() if name not in ("seconds", "images_per_s")}
+    assert all(records[0] == pytest.approx(plain[0], rel=0.01, abs=1e-4) for records in others)
+    assert "forward" not in vars(pool.cut.blocks[0]) and "synthesize" not in vars(pool.cut)
+    with pytest.raises(ValueError, match="not both"):
+        loop.train(tiny(checkpointing=True, compile=True), tmp_path, pool, resume=False)
 
 
 def test_tensorboard_shows_losses_and_strips(pool, tmp_path):

@@ -1,7 +1,7 @@
 """Training with less memory and time: batches in pieces, activations computed twice, compiled networks."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from restyle_lib.encoders.backbones import BasicBlock, IRBlock
 from restyle_lib.encoders.simplified import ResidualBlock
 from restyle_lib.generators import mobile, stylegan2
+from restyle_lib.training.settings import Settings
 
 BLOCKS = (ResidualBlock, BasicBlock, IRBlock, mobile.Block, mobile.FittedHead, stylegan2.StyledConv, stylegan2.ToRGB)
 Result = TypeVar("Result")
@@ -45,6 +46,15 @@ class Pieces:
             self.largest = -(-size // 2)  # out here the error is gone, and with it the tensors that it held
             clear_device_cache(garbage_collection=True)
             tqdm.write(f"out of memory: {self.largest} images at a time from here on, of the same batches")
+
+
+def chosen(settings: Settings, encoder: nn.Module, G: nn.Module) -> AbstractContextManager:
+    """The context that the settings ask for. Raises ValueError where they ask for both."""
+    if settings.checkpointing and settings.compile:
+        raise ValueError("checkpointing or compile, not both: the compiler decides itself what it computes again")
+    if settings.checkpointing:
+        return recomputed([encoder, G])
+    return compiled(encoder, G) if settings.compile else nullcontext()
 
 
 @contextmanager

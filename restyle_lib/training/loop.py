@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -91,12 +90,7 @@ def train(
         processes.sum_gradients(parameters)
         return learned
 
-    with ExitStack() as contexts:
-        contexts.enter_context(state.stops_clearly(out))
-        if settings.checkpointing:
-            contexts.enter_context(economy.recomputed([encoder, pool.cut]))
-        if settings.compile:
-            contexts.enter_context(economy.compiled(encoder, pool.cut))
+    with state.stops_clearly(out), economy.chosen(settings, encoder, pool.cut):
         for iteration in range(first, schedule.total):
             rng = generator_for(settings.seed, iteration)
             for group in optimizer.param_groups:
