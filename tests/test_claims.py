@@ -73,9 +73,13 @@ def test_how_much_faster():
     search = pd.concat(rows(L2=[error] * 3).assign(step=step) for step, error in ((0, 1.0), (10, 0.5), (20, 0.1)))
     slow, quick = (claims.much_faster("C4", search, goal, "L2", (step, 0.1), ("W+", "ReStyle")) for step in (2.0, 0.02))
     assert slow["effect"] == pytest.approx(np.log10(15 * 2 / 0.1 / 100)) and slow["verdict"] == "confirmed"
-    assert quick["verdict"] == "reversed" and "3 times" in quick["what"] and "0 of 3 images" in quick["what"]
+    assert quick["verdict"] == "reversed" and "mean 3 times" in quick["what"] and "not reached" not in quick["what"]
+    identity = claims.much_faster("C4", search.assign(ID=-search.L2), goal.assign(ID=-0.3), "ID", (2.0, 0.1), PAIR)
+    assert identity["effect"] == pytest.approx(slow["effect"])
     never = claims.much_faster("C4", search, goal.assign(L2=0.01), "L2", (2.0, 0.1), ("W+", "ReStyle"))
     assert never["effect"] == pytest.approx(np.log10(20 * 2 / 0.1 / 100)) and "3 of 3 images" in never["what"]
+    unknown = claims.much_faster("C4", search, goal.assign(L2=0.01), "L2", (0.02, 0.1), PAIR)
+    assert unknown["high"] < 0 and unknown["verdict"] == "not confirmed"  # nobody knows how long it would take
 
 
 @pytest.mark.parametrize(
