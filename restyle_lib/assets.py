@@ -93,19 +93,22 @@ SHIPPED = {
         6883720,
     ),
     "faces-directions.safetensors": Shipped(
-        "restyle_lib.editing", OURS, "09158b2778c4b51829bacf26ff7d1921d2da20e79709a0ae3d2fd7344acbe2b9", 10568
+        "restyle_lib.training.directions",
+        OURS,
+        "09158b2778c4b51829bacf26ff7d1921d2da20e79709a0ae3d2fd7344acbe2b9",
+        10568,
     ),
     "faces-psp.safetensors": Shipped(
-        "restyle train psp --ship", OURS, "783422adefb1de66a11b280198171233c550ef233b8e3ec1887240e9718a5d0d", 3963784
+        "restyle train psp --ship", OURS, "4ea9abc2d98569fb2157a21283cbc6e38f5876c1fb7738d0790cec80eaa9e999", 4226032
     ),
     "faces-restyle-psp.safetensors": Shipped(
         "restyle train restyle-psp --ship",
         OURS,
-        "174cf59f7a2139f320bbaad36c45414cb1c726d3ed4111de093366141a2780fc",
-        3965528,
+        "e2d73cc41be1dc28bd67e0dd394f3fcad2ff726d1b85be39d3b8899377fcb460",
+        4489904,
     ),
     "faces-start.safetensors": Shipped(
-        "restyle train start --ship", OURS, "a5d213f6227dfc06a6407b8c37af678b5b9603eed53ca7a65420219acb0e0c82", 3963736
+        "restyle train start --ship", OURS, "d76c330523529017b5281334ca162a6e52fe7a1c76021a8f86b0a6cd5e111360", 4225968
     ),
     "faces-w_avg.safetensors": Shipped(
         "restyle_lib.training.statistics",

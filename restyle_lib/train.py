@@ -75,8 +75,8 @@ def run(
     workers:   processes that decode photographs
     Raises ValueError for an unknown name, setting or domain, and for files that do not fit.
     """
-    process = PartialState()  # of several on one machine, each takes a GPU of its own
     device = precision.best_device()
+    process = PartialState(cpu=device.type == "cpu")  # of several, each takes a GPU of its own
     folder = out / (f"{domain}-{name}" if domain else name)
     files = Files(generator, images, backbone, moco)
     if dry_run:
@@ -114,7 +114,7 @@ def carry_out(
         full_size.fold_batch_norms(encoder)
         save_full_size(weights, Inverter(encoder, pool.cut.G.cpu(), pool.domain.input_size, pool.domain))
     else:
-        save_inverter(weights, encoder, settings.generator, settings.used_decay)
+        save_inverter(weights, encoder, settings.generator, settings.decay)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     validation = next(record["validation"] for record in reversed(log) if "validation" in record)
     family = settings.generator.partition("-")[0] if settings.shown else settings.domain  # of "toon-64" it is "toon"

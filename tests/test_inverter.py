@@ -42,13 +42,10 @@ def test_refinement_improves_and_does_not_diverge(restyle):
     assert error[10] < 1.02 * error[5]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="in five steps identity falls on one photograph: README says how weak these weights are there"
-)
 def test_photographs_come_closer_in_identity(restyle):
     _, photos = sets.aligned_photographs(64)
     trail = restyle.invert(photos).images.clamp(-1, 1)
-    assert (identity(trail[:, 5], photos) > identity(trail[:, 0], photos) + 0.05).all()
+    assert (identity(trail[:, 5], photos) > identity(trail[:, 0], photos) + 0.3).all()
 
 
 def test_photographs_come_closer(restyle):

@@ -17,13 +17,14 @@ class PyramidEncoder(Encoder):
     def __init__(self, in_channels: int = 3, heads: int = 8, n_styles: int = 16, progressive: bool = False):
         super().__init__(in_channels, heads, n_styles, progressive)
         self.lateral = nn.ModuleList(nn.Conv2d(width, WIDTHS[3], 1) for width in (WIDTHS[2], WIDTHS[1]))
-        self.heads = nn.ModuleList(StyleHeads(WIDTHS[3], n) for n in (COARSE, MIDDLE - COARSE, heads - MIDDLE))
+        counts = (COARSE, MIDDLE - COARSE, heads - MIDDLE)
+        self.heads = nn.ModuleList(StyleHeads(WIDTHS[3], n, self.people) for n in counts)
 
-    def styles(self, images: Tensor) -> Tensor:
+    def styles(self, images: Tensor, people: Tensor) -> Tensor:
         half = self.body[:HALF](images)
         quarter = self.body[HALF:QUARTER](half)
         maps = [self.body[QUARTER:](quarter)]
         for lateral, finer in zip(self.lateral, (quarter, half), strict=True):
             coarser = F.interpolate(maps[-1], finer.shape[2:], mode="bilinear", align_corners=False)
             maps.append(coarser + lateral(finer))
-        return torch.cat([heads(x) for heads, x in zip(self.heads, maps, strict=True)], dim=1)
+        return torch.cat([heads(x, people) for heads, x in zip(self.heads, maps, strict=True)], dim=1)

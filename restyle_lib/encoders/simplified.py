@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restyle_lib.faces.identity import EMBEDDING, recognise
+
 # Channels at 1/1, 1/2, 1/4 and 1/8 of the input size, and residual blocks at each. The paper's backbone (IR-SE50,
 # 256 px) has 43 M parameters below its heads; this one suits 64-128 px inputs, two CPU cores and a 5 MB file.
 WIDTHS = (32, 64, 112, 160)
@@ -29,20 +31,26 @@ class ResidualBlock(nn.Module):
 
 
 class StyleHeads(nn.Module):
-    """map2style heads computed together as grouped convolutions: map [B, C, h, w] -> residuals [B, heads, 512]."""
+    """map2style heads computed together as grouped convolutions: map [B, C, h, w] -> residuals [B, heads, 512].
 
-    def __init__(self, channels: int, heads: int, latent: int = 512):
+    people: what a face-recognition network says of the images, [B, P]; each head's hidden layer hears it.
+    """
+
+    def __init__(self, channels: int, heads: int, people: int, latent: int = 512):
         super().__init__()
         self.heads = heads
         self.split = nn.Conv2d(channels, heads * HEAD_IN, 1)
         self.pool = nn.Conv2d(heads * HEAD_IN, heads * HEAD_HIDDEN, MAP, groups=heads)
+        self.person = nn.Linear(people, heads * HEAD_HIDDEN, bias=False)
         self.out = nn.Conv2d(heads * HEAD_HIDDEN, heads * latent, 1, groups=heads)
+        nn.init.zeros_(self.person.weight)
         nn.init.zeros_(self.out.weight)  # training starts from "no change": every image is w_avg
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, people: Tensor) -> Tensor:
         x = F.adaptive_avg_pool2d(F.silu(self.split(x)), MAP)
-        x = self.out(F.silu(self.pool(x)))
+        x = self.pool(x) + self.person(people)[:, :, None, None]
+        x = self.out(F.silu(x))
         return x.reshape(len(x), self.heads, -1).float()
 
 
@@ -76,16 +84,19 @@ class Encoder(nn.Module, ABC):
             raise ValueError(f"no encoder of {in_channels} channels and {heads} heads for {n_styles} styles")
         self.in_channels, self.n_heads, self.n_styles = in_channels, heads, n_styles
         self.progressive, self.stage = progressive, heads - 1
+        self.people = in_channels // 3 * EMBEDDING
         self.body = backbone(in_channels)
 
     @abstractmethod
-    def styles(self, images: Tensor) -> Tensor:
+    def styles(self, images: Tensor, people: Tensor) -> Tensor:
         """What the heads say, [B, heads, 512]; each design reads the backbone's maps in its own way."""
 
     def forward(self, images: Tensor) -> Tensor:
+        people = recognise(images.unflatten(1, (-1, 3)).flatten(0, 1)).unflatten(0, (len(images), -1))
         if self.in_channels == 6:
             images = torch.cat([images, images.roll(3, dims=1)])  # [2B, 6, s, s]: (x || y), then (y || x)
-        styles = self.styles(images.contiguous(memory_format=torch.channels_last))
+            people = torch.cat([people, people.flip(1)])
+        styles = self.styles(images.contiguous(memory_format=torch.channels_last), people.flatten(1))
         if self.in_channels == 6:
             there, back = styles.chunk(2)
             styles = there - back
@@ -100,6 +111,8 @@ class Encoder(nn.Module, ABC):
         state = {name: x for name, x in other.state_dict().items() if same or name.startswith("body.")}
         new = self.in_channels - other.in_channels
         state["body.0.weight"] = F.pad(state["body.0.weight"], (0, 0, 0, 0, 0, new))
+        for name in (name for name in state if name.endswith("person.weight")):
+            state[name] = F.pad(state[name], (0, new // 3 * EMBEDDING))
         self.load_state_dict(state, strict=same)
 
 
@@ -108,10 +121,10 @@ class SimplifiedEncoder(Encoder):
 
     def __init__(self, in_channels: int = 6, heads: int = 8, n_styles: int = 16, progressive: bool = False):
         super().__init__(in_channels, heads, n_styles, progressive)
-        self.heads = StyleHeads(WIDTHS[-1], heads)
+        self.heads = StyleHeads(WIDTHS[-1], heads, self.people)
 
-    def styles(self, images: Tensor) -> Tensor:
-        return self.heads(self.body(images))
+    def styles(self, images: Tensor, people: Tensor) -> Tensor:
+        return self.heads(self.body(images), people)
 
 
 def set_free(styles: Tensor, stage: int) -> Tensor:

@@ -1,5 +1,8 @@
 """Face identity: which person an FFHQ-aligned image shows, as a centred cosine."""
 
+import math
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
@@ -8,6 +11,7 @@ from torch import Tensor, nn
 from restyle_lib.data import WEIGHTS
 from restyle_lib.faces import networks
 
+EMBEDDING = 128  # length of an embedding
 # (x0, y0, x1, y1) of the face in an FFHQ-aligned image of 256 px; the network was trained on such tight crops.
 IDENTITY_CROP = (38, 64, 218, 244)
 ATTRIBUTE_CROP = (32, 56, 224, 248)
@@ -36,6 +40,21 @@ class Identity(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         raw = self.network(face_crop(images, IDENTITY_CROP, 150)).float()  # autocast or not: the mean is subtracted
         return F.normalize(raw - self.mean, dim=1)
+
+
+@cache
+def _frozen(device: torch.device) -> Identity:
+    return Identity().requires_grad_(False).eval().to(device)
+
+
+@torch.no_grad()
+def recognise(images: Tensor) -> Tensor:
+    """Embeddings [B, 128] of FFHQ-aligned images [B, 3, s, s] in [-1, 1], each of their numbers about 1 in size.
+
+    For encoders, which look through the frozen network as the paper's begin as one for face recognition. It is shared
+    by all of them, so it is in none of their files.
+    """
+    return math.sqrt(EMBEDDING) * _frozen(images.device)(images)
 
 
 def similarity(identity: Identity, a: Tensor, b: Tensor) -> Tensor:
