@@ -1,0 +1,27 @@
+"""What the training benchmark compares: the same images, the same batches, each formulation's own speed and memory."""
+
+import importlib.util
+
+import per_sample
+import pytest
+import torch
+
+import restyle_lib as rl
+from restyle_lib.data import REPOSITORY
+
+
+@pytest.mark.parametrize("size", [64, 128])
+@torch.no_grad()
+def test_kernels_per_image_give_the_embedded_generators_images(size):
+    G = rl.load_generator(f"faces-{size}")
+    codes = G.map(torch.randn(2, 512, generator=torch.Generator().manual_seed(0)))[:, None].repeat(1, 16, 1)
+    assert torch.allclose(per_sample.synthesize(G, codes), G.synthesize(codes), atol=1e-4)
+
+
+@pytest.mark.parametrize("formulation", ["plain", "ours"])
+def test_training_is_measured(formulation):
+    spec = importlib.util.spec_from_file_location("train_benchmark", REPOSITORY / "benchmarks" / "train.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    row = benchmark.row("embedded, 64", 2, formulation, batches=2)
+    assert row["images x steps / s"] > 0 and row["peak memory GiB"] > 0.3 and row["batch"] == 2
