@@ -119,6 +119,24 @@ SHIPPED = {
     "identity-mean.safetensors": Shipped(
         "restyle_lib.training.statistics", OURS, "3abd34b1edbb877010435a844ea50f63130b32b0f5999f0942fa841ccb276032", 584
     ),
+    "toon-restyle-psp.safetensors": Shipped(
+        "restyle train toon-restyle-psp --ship",
+        OURS,
+        "49a68813f73299d568f1ffcadaaf89b8657d054d3029a40b0c4b007ff883da6a",
+        4489904,
+    ),
+    "toon-shape.safetensors": Shipped(
+        "restyle_lib.training.toon shape",
+        OURS,
+        "2a037603dae6d2ac904045881b6906400cd3f868079d3d3fd47895a39e3d2b53",
+        972352,
+    ),
+    "toon-small.safetensors": Shipped(
+        "restyle_lib.training.toon small",
+        OURS,
+        "5a9f68f22b4ef2a2f847c8300331df513974aea9c2c29ce00441329eb084834a",
+        1134824,
+    ),
 }
 
 

@@ -144,7 +144,8 @@ SETTINGS = {
     "restyle-e4e": Settings(**RESTYLE | {"replay_passes": 8_000}, **E4E),
     # Faces in, cartoons out; the losses are between cartoons. It begins as the faces' encoder, which has seen more.
     "toon-restyle-psp": Settings(
-        **RESTYLE | {"replay_passes": 1_600, "init": "faces/restyle-psp", "loop_lr": 3e-4},
+        **RESTYLE
+        | {"replay_passes": 1_600, "init": "faces/restyle-psp", "loop_lr": 3e-4, "decay": 0.5, "lambda_id": 0.1},
         generator="toon-64",
         shown="faces-64",
         warmup_passes=0,
