@@ -14,6 +14,7 @@ import restyle_lib as rl
 from restyle_lib import editing, losses
 from restyle_lib.evaluation import sets
 from restyle_lib.faces import attributes
+from restyle_lib.training import directions
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def G():
 @pytest.fixture(scope="module")
 def samples(G):
     """Codes [12, 512] and the labels of their images at 64 px."""
-    return editing.label(G, 12, seed=7, psi=0.7)
+    return directions.label(G, 12, seed=7, psi=0.7)
 
 
 def test_edit_moves_every_style_and_nothing_else():
@@ -97,15 +98,15 @@ def test_fit_raises_one_label_and_leaves_the_others():
     truth = torch.randn(512, 3, generator=rng) * (torch.arange(512) < 20)[:, None]
     truth[:, 1] += truth[:, 0]  # two that go together
     labels = 5 * (w @ truth) + 3
-    found = editing.fit(w, labels, torch.diag(spread.square()))
+    found = directions.fit(w, labels, torch.diag(spread.square()))
     effect = found @ truth * 5 / labels.std(0)
     assert torch.allclose(effect, torch.eye(3), atol=0.15)
-    assert (editing.explained(w, labels) > 0.9).all()
-    assert (editing.explained(w, torch.randn(4000, 3, generator=rng)) < 0.1).all()
+    assert (directions.explained(w, labels) > 0.9).all()
+    assert (directions.explained(w, torch.randn(4000, 3, generator=rng)) < 0.1).all()
 
 
 def test_ganspace_are_the_principal_components(G):
-    found = editing.ganspace(G, 3)
+    found = directions.ganspace(G, 3)
     w = G.map(torch.randn(5000, 512, generator=torch.Generator().manual_seed(1)))
     along = (w - G.w_avg) @ (found / found.norm(dim=1, keepdim=True)).T
     assert torch.allclose(along.std(0), found.norm(dim=1), rtol=0.05)
@@ -113,13 +114,13 @@ def test_ganspace_are_the_principal_components(G):
 
 
 def test_sefa_moves_the_styles_most(G):
-    found = editing.sefa(G, 5)
+    found = directions.sefa(G, 5)
     assert torch.allclose(found @ found.T, torch.eye(5), atol=1e-4)
     w = G.map(torch.randn(20, 512, generator=torch.Generator().manual_seed(1)), 0.7)
     other = torch.nn.functional.normalize(torch.randn(5, 512, generator=torch.Generator().manual_seed(2)), dim=1)
 
-    def moved(directions):
-        return sum((G.synthesize(w + 3 * d) - G.synthesize(w)).square().mean().item() for d in directions)
+    def moved(ways):
+        return sum((G.synthesize(w + 3 * d) - G.synthesize(w)).square().mean().item() for d in ways)
 
     with torch.no_grad():
         assert moved(found) > moved(other)
