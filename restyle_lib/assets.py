@@ -93,19 +93,22 @@ SHIPPED = {
         6883720,
     ),
     "faces-directions.safetensors": Shipped(
-        "restyle_lib.editing", OURS, "09158b2778c4b51829bacf26ff7d1921d2da20e79709a0ae3d2fd7344acbe2b9", 10568
+        "restyle_lib.training.directions",
+        OURS,
+        "09158b2778c4b51829bacf26ff7d1921d2da20e79709a0ae3d2fd7344acbe2b9",
+        10568,
     ),
     "faces-psp.safetensors": Shipped(
-        "restyle train psp --ship", OURS, "783422adefb1de66a11b280198171233c550ef233b8e3ec1887240e9718a5d0d", 3963784
+        "restyle train psp --ship", OURS, "4ea9abc2d98569fb2157a21283cbc6e38f5876c1fb7738d0790cec80eaa9e999", 4226032
     ),
     "faces-restyle-psp.safetensors": Shipped(
         "restyle train restyle-psp --ship",
         OURS,
-        "174cf59f7a2139f320bbaad36c45414cb1c726d3ed4111de093366141a2780fc",
-        3965528,
+        "e2d73cc41be1dc28bd67e0dd394f3fcad2ff726d1b85be39d3b8899377fcb460",
+        4489904,
     ),
     "faces-start.safetensors": Shipped(
-        "restyle train start --ship", OURS, "a5d213f6227dfc06a6407b8c37af678b5b9603eed53ca7a65420219acb0e0c82", 3963736
+        "restyle train start --ship", OURS, "d76c330523529017b5281334ca162a6e52fe7a1c76021a8f86b0a6cd5e111360", 4225968
     ),
     "faces-w_avg.safetensors": Shipped(
         "restyle_lib.training.statistics",
@@ -115,6 +118,24 @@ SHIPPED = {
     ),
     "identity-mean.safetensors": Shipped(
         "restyle_lib.training.statistics", OURS, "3abd34b1edbb877010435a844ea50f63130b32b0f5999f0942fa841ccb276032", 584
+    ),
+    "toon-restyle-psp.safetensors": Shipped(
+        "restyle train toon-restyle-psp --ship",
+        OURS,
+        "49a68813f73299d568f1ffcadaaf89b8657d054d3029a40b0c4b007ff883da6a",
+        4489904,
+    ),
+    "toon-shape.safetensors": Shipped(
+        "restyle_lib.training.toon shape",
+        OURS,
+        "2a037603dae6d2ac904045881b6906400cd3f868079d3d3fd47895a39e3d2b53",
+        972352,
+    ),
+    "toon-small.safetensors": Shipped(
+        "restyle_lib.training.toon small",
+        OURS,
+        "5a9f68f22b4ef2a2f847c8300331df513974aea9c2c29ce00441329eb084834a",
+        1134824,
     ),
 }
 
