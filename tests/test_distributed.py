@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from accelerate import PartialState
 
 import restyle_lib as rl
 from restyle_lib import encoders, precision
-from restyle_lib.training import loop, state
+from restyle_lib.training import loop, processes, state
 from restyle_lib.training.samples import Pool
 from restyle_lib.training.settings import SETTINGS, Settings
 
@@ -93,7 +94,7 @@ def test_another_number_of_processes_continues(runs, tmp_path, began, ends):
 
 
 def test_accelerate_launches_the_command(tmp_path):
-    """Its first process alone writes; a batch that cannot be shared is refused."""
+    """Its first process alone writes."""
     command = ["-m", "restyle_lib.train", "restyle-psp", "--out", tmp_path, "--override"]
     override = {name: value for name, value in SMALL.items() if name != "warmup_passes"} | {"replay_passes": 40}
     launch(2, *command, *(word for pair in override.items() for word in pair))
@@ -103,8 +104,13 @@ def test_accelerate_launches_the_command(tmp_path):
     assert (
         rl.load_inverter(out / "restyle-psp.safetensors").invert(torch.zeros(1, 3, 64, 64), 1).latents.isfinite().all()
     )
-    with pytest.raises(AssertionError, match="a batch of 3 cannot be shared by 2 processes"):
-        launch(2, *command, "replay-batch", 3, "renders", 20, "cut-samples", 20, "validation", 1)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    second = SimpleNamespace(num_processes=2, process_index=1)
+    assert processes.share(second, 4) == slice(2, 4)
+    with pytest.raises(ValueError, match="a batch of 3 cannot be shared by 2 processes"):
+        processes.share(second, 3)
 
 
 if __name__ == "__main__":

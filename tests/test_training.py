@@ -338,7 +338,7 @@ def test_a_single_image_that_is_too_much_ends_the_run(pool, tmp_path, monkeypatc
 
 
 def test_recomputed_or_compiled_training_is_the_same(pool, tmp_path, fp32, monkeypatch):
-    """One batch of the loop: its losses, and the norm of its gradient. Of compilation the slow half, C++, is left out."""
+    """One batch of the loop: its losses, and the norm of its gradient. Compilation leaves out C++, its slow half."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     plain, *others = [], [], []
     for records, kind in zip((plain, *others), ({}, {"checkpointing": True}, {"compile": True}), strict=True):

@@ -113,7 +113,7 @@ def train(
             if log:
                 log.count(schedule.batch(iteration))
             if done % log_every == 0 or last:
-                record = accelerator.reduce(record, "sum")
+                record = processes.total(accelerator, record)
                 if log:
                     log.losses(done, record | {"gradient_norm": norm})
             if log and heldout is not None and (done % settings.validate_every == 0 or last):

@@ -34,6 +34,12 @@ def sum_gradients(parameters: list[nn.Parameter]) -> None:
                 dist.all_reduce(p.grad)
 
 
+def total(accelerator: Accelerator, record: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The terms of the whole batch from the summands of all processes, which have the same names but not types."""
+    terms = torch.stack([term.float() for term in record.values()])
+    return dict(zip(record, accelerator.reduce(terms, "sum").unbind(), strict=True))
+
+
 @torch.no_grad()
 def average_statistics(network: nn.Module) -> None:
     """Gives all processes the mean of their batch normalisations' running statistics: they share one network."""
