@@ -119,6 +119,12 @@ SHIPPED = {
     "identity-mean.safetensors": Shipped(
         "restyle_lib.training.statistics", OURS, "3abd34b1edbb877010435a844ea50f63130b32b0f5999f0942fa841ccb276032", 584
     ),
+    "toon-drawing.safetensors": Shipped(
+        "restyle_lib.training.toon drawing",
+        OURS,
+        "31530403ea31cf5e6685f6743037e9e10d999364ea9bc635da103e61bd3dddac",
+        847976,
+    ),
     "toon-restyle-psp.safetensors": Shipped(
         "restyle train toon-restyle-psp --ship",
         OURS,

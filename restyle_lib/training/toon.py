@@ -226,7 +226,7 @@ def _path(part: str) -> Path:
 RUNS = {
     "small": (small_loss, {"images": 1200, "batch": 16}, 500, 2e-3),
     "shape": (shape_loss, {"images": 3000, "batch": 8}, 300, 2e-3),
-    "drawing": (drawing_loss, {"images": 80, "batch": 1}, 600, 2e-3),
+    "drawing": (drawing_loss, {"images": 16, "batch": 1}, 170, 2e-3),
 }
 
 if __name__ == "__main__":
