@@ -23,7 +23,7 @@ def trade_offs(summary: pd.DataFrame, colours: dict[str, str], title: str) -> pl
     size = (3.6 * len(directions), 3.1 * len(AXES) + 0.6)
     figure, axes = plt.subplots(len(AXES), len(directions), figsize=size, sharey="row", layout="constrained")
     for column, direction in zip(axes.T, directions, strict=True):
-        for axis, (metric, label) in zip(column, AXES.items(), strict=True):
+        for axis, metric in zip(column, AXES, strict=True):
             for method, rows in summary[summary.direction == direction].groupby("method", sort=False):
                 rows = rows.pivot(index="strength", columns="metric", values=["mean", "low", "high"])
                 sign = rows.index.to_series().apply(lambda s: 1 if s > 0 else -1)
@@ -31,9 +31,10 @@ def trade_offs(summary: pd.DataFrame, colours: dict[str, str], title: str) -> pl
                 bars = [y - rows["low"][metric], rows["high"][metric] - y]
                 style = {"color": colours[method], "marker": "o", "markersize": 4, "capsize": 2, "label": method}
                 axis.errorbar(sign * rows["mean"]["wanted"], y, yerr=bars, **style)
-            axis.set_ylabel(label if column is axes.T[0] else "")
         column[0].set_title(direction)
         column[-1].set_xlabel("measured change of it,\nstandard deviations")
+    for axis, label in zip(axes[:, 0], AXES.values(), strict=True):
+        axis.set_ylabel(label)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(title, fontsize="medium")
     return figure

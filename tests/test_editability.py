@@ -73,5 +73,6 @@ def test_claims_and_figures(rows, G, codes):
     figure = figures_edits.trade_offs(summary, colours, "title")
     line = figure.axes[0].lines[0].get_xdata()
     assert len(line) == 3 and line[0] < 0 == line[1] < line[2]
+    assert [axis.get_ylabel() for axis in figure.axes].count("") == 2, "one label for each row"
     assert len(figures_edits.against_distance(table, colours).axes) == 2
     figures_edits.plt.close("all")
