@@ -77,7 +77,7 @@ SHIPPED = {
     "faces-128.safetensors": Shipped(
         "restyle_lib.training.distill --size 128",
         OURS,
-        "628ba6b9dad066693c4008a679410d533a67fde32bc69406fea3e43ee7c90978",
+        "d365d71c628d9c15cabbaaab53e0924adb193aeb2fe2ab034f6b4e6aa086467c",
         5306272,
     ),
     "faces-256.safetensors": Shipped(
