@@ -66,7 +66,7 @@ SECTIONS = [
         "What each step changes",
         "04_heatmaps",
         figures={
-            "heatmaps_mean.png": "Where each step changes the image, mean over renders. Red is much, blue little.",
+            "heatmaps_mean.jpg": "Where each step changes the image, mean over renders. Red is much, blue little.",
             "heatmaps_faces.jpg": "The same of single faces.",
             "heatmaps_bands.png": "How regions, spatial frequencies and style slots spread their change over steps.",
         },
