@@ -14,6 +14,7 @@ from tqdm import tqdm
 from restyle_lib import assets, editing, figures, reproduce, train
 from restyle_lib.data import save_atomically
 from restyle_lib.domains import Domain
+from restyle_lib.evaluation import command as evaluation
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
 from restyle_lib.inversion.inverter import convert as convert_checkpoint
 from restyle_lib.inversion.inverter import load_inverter
@@ -180,6 +181,7 @@ def check_assets() -> int:
 COMMANDS = {
     "invert": invert,
     "edit": edit,
+    "eval": evaluation.run,
     "convert": convert,
     "train": train.run,
     "assets": check_assets,

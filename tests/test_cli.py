@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -156,3 +157,20 @@ def test_environment_yml_agrees_with_pyproject():
     assert set(pip) == {*project["dependencies"], *project["optional-dependencies"]["test"], "--editable ."}
     assert all("==" in requirement for requirement in pip if not requirement.startswith("--"))
     assert environment["name"] == project["name"]
+
+
+def test_eval_measures_a_folder(photos, tmp_path):
+    """Two methods on what can be used of a folder; the rest is named, and the table is in the file."""
+    folder = tmp_path / "some"
+    folder.mkdir()
+    for name in ("good.png", "grey.png"):
+        (folder / name).write_bytes((photos / name).read_bytes())
+    (folder / "notes.txt").write_text("not a photograph")
+    models, out = ["faces/psp", "faces/restyle-psp"], tmp_path / "table.csv"
+    run = restyle("eval", *models, "--images", folder, "--steps", 2, "--out", out)
+    assert run.returncode == 1 and "skipped notes.txt" in run.stdout and "2 images" in run.stdout
+    table = pd.read_csv(out)
+    assert set(table.method) == set(models) and (table.n == 2).all()
+    l2 = table[table.metric == "L2"].set_index(["method", "step"])["mean"]
+    assert l2["faces/restyle-psp", 2] < l2["faces/restyle-psp", 0]
+    assert restyle("eval", "faces/nothing").returncode == 2
