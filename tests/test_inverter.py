@@ -32,13 +32,14 @@ def test_result_has_the_promised_shapes(restyle, images):
 
 
 def test_refinement_improves_and_does_not_diverge(restyle):
-    images = to_float(sets.heldout(60).images)  # identity gains little: twenty images do not show it
+    images = to_float(sets.heldout(200).images)  # those of 03_eval: the gain differs much between images
     x = torch.nn.functional.adaptive_avg_pool2d(images, 64)
     trail = restyle.invert(images, steps=10).images.clamp(-1, 1)
     error = torch.stack([l2(trail[:, t], x).mean() for t in range(11)])
     likeness = torch.stack([identity(trail[:, t], x).mean() for t in range(11)])
     assert error[1] < error[0] / 2 and error[5] < 0.9 * error[1]
-    assert likeness[5] > likeness[1] > likeness[0] + 0.3
+    assert likeness[5] > likeness[1] + 0.03 and likeness[1] > likeness[0] + 0.3
+    assert likeness[10] > likeness[5] - 0.01
     assert error[10] < 1.02 * error[5]
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -90,7 +91,8 @@ def train(
         processes.sum_gradients(parameters)
         return learned
 
-    with state.stops_clearly(out), economy.chosen(settings, encoder, pool.cut):
+    told = closing(log) if log else nullcontext()  # however the run ends, its last records are written
+    with state.stops_clearly(out), told, economy.chosen(settings, encoder, pool.cut):
         for iteration in range(first, schedule.total):
             rng = generator_for(settings.seed, iteration)
             for group in optimizer.param_groups:
@@ -121,8 +123,6 @@ def train(
             if log and (done % settings.checkpoint_every == 0 or last):
                 log.flush()
                 state.save(out, done, settings, parts)
-    if log:
-        log.close()
     accelerator.wait_for_everyone()
     return ema
 
