@@ -75,7 +75,7 @@ class Archive:
         except (
             EOFError,
             KeyError,
-            NotImplementedError,
+            NotImplementedError,  # what zipfile raises for a compression or version that it does not know
             OSError,
             RuntimeError,
             zipfile.BadZipFile,
