@@ -17,8 +17,11 @@ class PyramidEncoder(Encoder):
     def __init__(self, in_channels: int = 3, heads: int = 8, n_styles: int = 16, progressive: bool = False):
         super().__init__(in_channels, heads, n_styles, progressive)
         self.lateral = nn.ModuleList(nn.Conv2d(width, WIDTHS[3], 1) for width in (WIDTHS[2], WIDTHS[1]))
-        counts = (COARSE, MIDDLE - COARSE, heads - MIDDLE)
-        self.heads = nn.ModuleList(StyleHeads(WIDTHS[3], n, self.people) for n in counts)
+        for lateral in self.lateral:
+            nn.init.zeros_(lateral.weight)  # at first the finer maps show what the last one does
+            nn.init.zeros_(lateral.bias)
+        self.counts = (COARSE, MIDDLE - COARSE, heads - MIDDLE)
+        self.heads = nn.ModuleList(StyleHeads(WIDTHS[3], n, self.people) for n in self.counts)
 
     def styles(self, images: Tensor, people: Tensor) -> Tensor:
         half = self.body[:HALF](images)
@@ -28,3 +31,15 @@ class PyramidEncoder(Encoder):
             coarser = F.interpolate(maps[-1], finer.shape[2:], mode="bilinear", align_corners=False)
             maps.append(coarser + lateral(finer))
         return torch.cat([heads(x, people) for heads, x in zip(self.heads, maps, strict=True)], dim=1)
+
+    def from_simplified(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Each level takes its share of the heads; the laterals are zero, so it does nearly the same at first."""
+        arranged = self.state_dict()
+        for name, x in state.items():
+            if name.startswith("heads."):
+                shares = x.unflatten(0, (self.n_heads, -1)).split(self.counts)
+                for level, share in enumerate(shares):
+                    arranged[name.replace("heads.", f"heads.{level}.", 1)] = share.flatten(0, 1)
+            else:
+                arranged[name] = x
+        return arranged | {name: torch.zeros_like(x) for name, x in arranged.items() if name.startswith("lateral.")}

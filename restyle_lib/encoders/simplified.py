@@ -103,17 +103,25 @@ class Encoder(nn.Module, ABC):
         return all_slots(set_free(styles, self.stage) if self.progressive else styles, self.n_styles)
 
     def begin_as(self, other: "Encoder") -> None:
-        """Takes another encoder's weights, its heads only where they mean the same.
+        """Takes the weights of an encoder of the same design, or of a simplified one, to compute what that does.
 
-        Channels that it does not see (the other image) get zero weights.
+        Channels that it does not see (the other image) get zero weights. Only progressive heads mean something else
+        than others' do: the first begins as the other's, and what the rest add to it as nothing.
         """
-        same = type(self) is type(other) and self.progressive == other.progressive
-        state = {name: x for name, x in other.state_dict().items() if same or name.startswith("body.")}
+        state = other.state_dict()
         new = self.in_channels - other.in_channels
         state["body.0.weight"] = F.pad(state["body.0.weight"], (0, 0, 0, 0, 0, new))
         for name in (name for name in state if name.endswith("person.weight")):
             state[name] = F.pad(state[name], (0, new // 3 * EMBEDDING))
-        self.load_state_dict(state, strict=same)
+        if self.progressive and not other.progressive:
+            for name in ("heads.out.weight", "heads.out.bias"):
+                state[name] = state[name].clone()
+                state[name][state[name].shape[0] // self.n_heads :] = 0
+        self.load_state_dict(state if type(self) is type(other) else self.from_simplified(state))
+
+    def from_simplified(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A simplified encoder's weights, arranged for this design; raises ValueError where there is no such way."""
+        raise ValueError(f"{type(self).__name__} cannot begin as an encoder of another design")
 
 
 class SimplifiedEncoder(Encoder):

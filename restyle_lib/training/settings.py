@@ -98,7 +98,8 @@ ONE_PASS = FROM_START | {"in_channels": 3, "steps": 1, "long_every": 0, "batch":
 # A decay of 1 / t: these encoders are small, and of what they see differ a part is beyond the 64 px generator. At full
 # length that part adds up from step to step, and the error rises from step 5 on.
 RESTYLE = FROM_START | {"replay_passes": 18_000, "decay": 1.0}
-E4E = {"progressive": True, "lambda_delta": 2e-4, "lambda_latent_adversarial": 0.1}
+# Twice the learning rate, since all heads but the first begin anew.
+E4E = {"progressive": True, "loop_lr": 3e-4, "lambda_delta": 2e-4, "lambda_latent_adversarial": 0.1}
 
 SETTINGS = {
     # Where the others begin, as the paper's encoders all begin at one face-recognition network: a one-pass encoder,
@@ -131,7 +132,7 @@ SETTINGS = {
     ),
     # From here on, 20,000 passes for each.
     "psp": Settings(**ONE_PASS, warmup_passes=0, loop_passes=20_000, cut_samples=0),
-    "e4e": Settings(**ONE_PASS, **E4E, loop_passes=10_000, design="pyramid"),
+    "e4e": Settings(**ONE_PASS | E4E, warmup_passes=0, loop_passes=20_000, cut_samples=0, design="pyramid"),
     # the published one has no identity loss
     "idinvert": Settings(
         **ONE_PASS | {"lambda_id": 0},
@@ -141,7 +142,7 @@ SETTINGS = {
         lambda_image_adversarial=0.08,
     ),
     "restyle-psp": Settings(**RESTYLE, warmup_passes=0, cut_samples=0),
-    "restyle-e4e": Settings(**RESTYLE | {"replay_passes": 8_000}, **E4E),
+    "restyle-e4e": Settings(**RESTYLE | E4E, warmup_passes=0, cut_samples=0),
     # Faces in, cartoons out; the losses are between cartoons. It begins as the faces' encoder, which has seen more.
     "toon-restyle-psp": Settings(
         **RESTYLE
@@ -153,5 +154,5 @@ SETTINGS = {
         loop_passes=500,
         disturb=False,
     ),
-    "restyle-psp-fpn": Settings(**RESTYLE | {"replay_passes": 8_000}, design="pyramid"),
+    "restyle-psp-fpn": Settings(**RESTYLE, warmup_passes=0, cut_samples=0, design="pyramid"),
 }
