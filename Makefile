@@ -8,9 +8,10 @@ BIN := .venv/bin
 reproduce: .venv/installed
 	$(BIN)/restyle reproduce
 
+# Two processes of one thread each: on small images a second thread gains little, and tests start many programs.
 test: .venv/installed
 	$(BIN)/restyle assets
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Jupyter's server drops messages over 10 MB, such as uploads of large photographs; this lets 200 MB pass.
 lab: .venv/installed

@@ -99,16 +99,16 @@ SHIPPED = {
         10568,
     ),
     "faces-psp.safetensors": Shipped(
-        "restyle train psp --ship", OURS, "4ea9abc2d98569fb2157a21283cbc6e38f5876c1fb7738d0790cec80eaa9e999", 4226032
+        "restyle train psp --ship", OURS, "a6db5b0e9f8632715e7d12be380cb8829a4d6683a5758307035077092180b6ec", 2156312
     ),
     "faces-restyle-psp.safetensors": Shipped(
         "restyle train restyle-psp --ship",
         OURS,
-        "e2d73cc41be1dc28bd67e0dd394f3fcad2ff726d1b85be39d3b8899377fcb460",
-        4489904,
+        "480c80109395fd2404944ad3b0e418ffdc77d858a60f2ddb41d43e48e3064d6e",
+        2288248,
     ),
     "faces-start.safetensors": Shipped(
-        "restyle train start --ship", OURS, "d76c330523529017b5281334ca162a6e52fe7a1c76021a8f86b0a6cd5e111360", 4225968
+        "restyle train start --ship", OURS, "2080c003867c64dba24706d4bcfbd736967de281c1f9299c375b33621bc8e0a1", 2156312
     ),
     "faces-w_avg.safetensors": Shipped(
         "restyle_lib.training.statistics",
@@ -128,8 +128,8 @@ SHIPPED = {
     "toon-restyle-psp.safetensors": Shipped(
         "restyle train toon-restyle-psp --ship",
         OURS,
-        "49a68813f73299d568f1ffcadaaf89b8657d054d3029a40b0c4b007ff883da6a",
-        4489904,
+        "8bd94b8370a2efb970c468b667782bf5a7d405f0d9d97cdbc44b7e2998858782",
+        2288248,
     ),
     "toon-shape.safetensors": Shipped(
         "restyle_lib.training.toon shape",

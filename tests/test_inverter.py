@@ -2,10 +2,14 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 import restyle_lib as rl
 from restyle_lib.data import to_float
+from restyle_lib.encoders.packing import pack, unpack
 from restyle_lib.evaluation import sets
 from restyle_lib.evaluation.metrics import identity, l2
 from restyle_lib.inversion.inverter import save_inverter, shipped_inverters
@@ -93,6 +97,31 @@ def test_saved_and_loaded_again(restyle, images, tmp_path):
     save_inverter(tmp_path / "mine.safetensors", restyle.encoder, "faces-64", restyle.decay)
     again = rl.load_inverter(tmp_path / "mine.safetensors")
     assert torch.equal(again.invert(images[:1], 2).latents, restyle.invert(images[:1], 2).latents)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.floats(1e-6, 10), st.integers(0, 99))
+def test_packed_weights_are_off_by_half_a_scale_at_most(rows, columns, size, seed):
+    rng = torch.Generator().manual_seed(seed)
+    state = {"matrix": size * torch.randn(rows, columns, generator=rng), "bias": torch.randn(rows, generator=rng)}
+    state["matrix"][0] = 0
+    packed = pack(state)
+    again = unpack(packed)
+    assert packed["matrix"].dtype == torch.int8 and again.keys() == state.keys()
+    largest = state["matrix"].abs().amax(1, keepdim=True)
+    assert ((again["matrix"] - state["matrix"]).abs() <= 0.501 * largest / 127).all()
+    assert (again["matrix"][0] == 0).all() and torch.allclose(again["bias"], state["bias"], atol=2e-3)
+    assert all(torch.equal(x, y) for x, y in zip(pack(again).values(), packed.values(), strict=True))
+
+
+def test_weights_that_were_never_packed_still_load(restyle, images, tmp_path):
+    """Files of fp16, as training wrote them before."""
+    save_inverter(tmp_path / "new.safetensors", restyle.encoder, "faces-64", restyle.decay)
+    with safe_open(tmp_path / "new.safetensors", "pt") as file:
+        metadata = file.metadata()
+    tensors = {name: value.half().contiguous() for name, value in restyle.encoder.state_dict().items()}
+    save_file(tensors, tmp_path / "old.safetensors", metadata)
+    again = rl.load_inverter(tmp_path / "old.safetensors")
+    assert torch.allclose(again.invert(images[:1], 2).latents, restyle.invert(images[:1], 2).latents, atol=0.01)
 
 
 def test_what_is_not_an_inverter_is_refused(tmp_path):

@@ -445,6 +445,25 @@ def test_a_residual_is_what_the_one_pass_encoder_sees_differ(pool):
 
 
 @torch.no_grad()
+def test_other_designs_begin_as_the_same_encoder(pool):
+    """A pyramid nearly: its finer maps are the last one, enlarged. A progressive one with the first style for all."""
+    x = data.to_float(pool.images[:4])
+    said = pool.start(x)
+
+    def begun(design, progressive):
+        encoder = encoders.build(3, 8, 16, design, progressive)
+        encoder.begin_as(pool.start)
+        return encoder(x)
+
+    assert (begun("pyramid", False) - said).norm() < 0.35 * said.norm()
+    for design in ("simplified", "pyramid"):
+        assert torch.allclose(begun(design, True), said[:, :1].expand_as(said), atol=1e-4)
+    pyramid = encoders.build(3, 8, 16, "pyramid")
+    with pytest.raises(ValueError, match="another design"):
+        SimplifiedEncoder(3).begin_as(pyramid)
+
+
+@torch.no_grad()
 def test_encoders_hear_who_is_shown(pool):
     """Through the shared face-recognition network, which is in no encoder's file."""
     encoder = SimplifiedEncoder(6)

@@ -12,6 +12,7 @@ from restyle_lib import encoders
 from restyle_lib.data import WEIGHTS, save_atomically
 from restyle_lib.domains import DOMAINS, Domain, of_dataset
 from restyle_lib.encoders import Encoder, full_size
+from restyle_lib.encoders.packing import pack, unpack
 from restyle_lib.generators import checkpoints, load_generator, stylegan2
 from restyle_lib.generators.checkpoints import CheckpointError
 from restyle_lib.generators.mobile import MobileGenerator
@@ -104,10 +105,10 @@ def _alike(a, b) -> bool:
 
 
 def save_inverter(path: Path, encoder: Encoder, generator: str, decay: float = 0.0) -> None:
-    """Writes an encoder as fp16 safetensors that says in its metadata what it is and how it is used."""
+    """Writes an encoder as packed safetensors that say in their metadata what it is and how it is used."""
     metadata = {"format": FORMAT, "generator": generator, "decay": json.dumps(decay)}
     metadata |= {name: json.dumps(value) for name, value in encoders.geometry(encoder).items()}
-    tensors = {name: value.detach().half().contiguous() for name, value in encoder.state_dict().items()}
+    tensors = pack(encoder.state_dict())
     save_atomically(lambda temporary: save_file(tensors, temporary, metadata), path)
 
 
@@ -175,7 +176,7 @@ def _from_safetensors(path: Path, metadata: dict[str, str], tensors: dict[str, T
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path}: a safetensors file, but not an inverter written by this program")
     encoder = encoders.build(**{name: json.loads(metadata[name]) for name in encoders.SHAPE if name in metadata})
-    encoder.load_state_dict({name: value.float() for name, value in tensors.items()})
+    encoder.load_state_dict(unpack(tensors))
     encoder = encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     G = load_generator(metadata["generator"])
     return Inverter(encoder, G, G.resolution, DOMAINS["faces"], json.loads(metadata.get("decay", "0"))).eval()
