@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from restyle_lib.data import REPOSITORY
 from restyle_lib.evaluation import sets
 from restyle_lib.reproduce import NOTEBOOKS
 
@@ -42,7 +44,7 @@ def lab(tmp_path_factory) -> str:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
     command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"]
-    command += [f"--ServerApp.root_dir={folder / 'notebooks'}"]
+    command += [f"--ServerApp.root_dir={folder / 'notebooks'}", *options_of_make_lab()]
     environment = os.environ | {name: str(folder / path) for name, path in own.items()}
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
@@ -52,6 +54,19 @@ def lab(tmp_path_factory) -> str:
         finally:
             server.terminate()  # ends its kernels too
             server.wait(60)
+
+
+def options_of_make_lab() -> list[str]:
+    """What `make lab` tells the server, so that uploads are limited as they are there."""
+    (line,) = (line for line in (REPOSITORY / "Makefile").read_text().splitlines() if "jupyter lab" in line)
+    return [word for word in shlex.split(line) if word.startswith("--ServerApp")]
+
+
+def enlarged(photo: Image.Image, times: int = 5) -> Image.Image:
+    """As a camera of many megapixels would have taken it: large, and with noise, which no format compresses."""
+    large = photo.convert("RGB").resize((photo.width * times, photo.height * times))
+    noise = Image.effect_noise(large.size, 60).convert("RGB")
+    return Image.blend(large, noise, 0.1)
 
 
 def wait_for(port: int, server: subprocess.Popen, log: Path, seconds: float = 120) -> None:
@@ -129,8 +144,9 @@ def screenshot(page, name: str, folder: Path) -> None:
 
 
 def test_explorer_in_jupyterlab(page, tmp_path):
-    photo, text, sky = tmp_path / "my photo.jpg", tmp_path / "notes.jpg", tmp_path / "sky.png"
-    sets.photographs()["Grace Hopper"].save(photo)
+    photo, text, sky = tmp_path / "my photo.png", tmp_path / "notes.jpg", tmp_path / "sky.png"
+    enlarged(sets.photographs()["Grace Hopper"]).save(photo)
+    assert photo.stat().st_size > 12e6  # Jupyter's own limit is 10 MB
     text.write_text("this is not a photograph")
     Image.new("RGB", (400, 300), "skyblue").save(sky)
 
@@ -151,11 +167,11 @@ def test_explorer_in_jupyterlab(page, tmp_path):
     page.get_by_role("button", name="Invert").click(trial=True)  # waits until it can be clicked
     screenshot(page, "refused", tmp_path)
     upload(page, photo)
-    message.get_by_text("my photo.jpg: cropped").wait_for()
+    message.get_by_text("my photo.png: cropped").wait_for()
     assert shown(page)[0] != before[0]
 
     page.get_by_role("button", name="Invert").click()
-    message.get_by_text("my photo.jpg inverted").wait_for()
+    message.get_by_text("my photo.png inverted").wait_for()
     page.get_by_role("button", name="Invert").click(trial=True)
     last = shown(page)
     screenshot(page, "inverted", tmp_path)
@@ -204,7 +220,7 @@ def test_explorer_in_jupyterlab(page, tmp_path):
     page.get_by_role("tab", name="Bootstrap").click()
     screenshot(page, "bootstrap", tmp_path)
     page.get_by_role("button", name="Bootstrap").click()
-    message.get_by_text("my photo.jpg: 1 step of").wait_for()
+    message.get_by_text("my photo.png: 1 step of").wait_for()
     captions.filter(has_text="(second)").wait_for()
     assert captions.evaluate_all(clipped) == []
     screenshot(page, "bootstrapped", tmp_path)

@@ -92,7 +92,7 @@ class Encoder(nn.Module, ABC):
         """What the heads say, [B, heads, 512]; each design reads the backbone's maps in its own way."""
 
     def forward(self, images: Tensor) -> Tensor:
-        people = recognise(images.unflatten(1, (-1, 3)).flatten(0, 1)).unflatten(0, (len(images), -1))
+        people = torch.stack([recognise(each) for each in images.split(3, dim=1)], dim=1)
         if self.in_channels == 6:
             images = torch.cat([images, images.roll(3, dims=1)])  # [2B, 6, s, s]: (x || y), then (y || x)
             people = torch.cat([people, people.flip(1)])

@@ -7,6 +7,7 @@ from functools import cache
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from restyle_lib.faces.identity import Identity, similarity
 from restyle_lib.perceptual import st_lpips
@@ -46,7 +47,9 @@ def identity(a: Tensor, b: Tensor) -> Tensor:
 def st_lpips_distance(a: Tensor, b: Tensor) -> Tensor:
     """Shift-tolerant LPIPS with AlexNet (Ghildyal and Liu 2022)."""
     distance = _on_cpu(st_lpips)
-    return distance(a, distance.features(b))
+    if b not in _FEATURES:
+        _FEATURES[b] = distance.features(b)
+    return distance(a, _FEATURES[b])
 
 
 def table_metrics(faces: bool = True) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
@@ -60,6 +63,10 @@ def table_metrics(faces: bool = True) -> dict[str, Callable[[Tensor, Tensor], Te
 
 HIGHER_IS_BETTER = {"ID", "MS-SSIM", "PSNR"}
 CLAIMED = ("L2", "ST-LPIPS", "LPIPS (AlexNet)", "ID")  # those that the paper compares
+
+
+# Of the images that others were compared with, for as long as they exist: each is compared with many.
+_FEATURES = WeakTensorKeyDictionary()
 
 
 @cache
