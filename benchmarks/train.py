@@ -31,8 +31,14 @@ from restyle_lib.training.full_scale import Files
 from restyle_lib.training.objective import critics_of
 from restyle_lib.training.samples import generator_for
 
-GEOMETRIES = {"FFHQ 1024": (1, 2), "embedded, 64": (8,)}  # with batch sizes
-FORMULATIONS = {"plain": {}, "ours": {"checkpointing": 0}, "ours, checkpointing": {"checkpointing": 1}}
+GEOMETRIES = {"FFHQ 1024": (1, 2), "embedded, 64": (8, 16)}  # with batch sizes
+FORMULATIONS = ("plain", "ours", "ours, half a batch at a time", "ours, checkpointing")
+
+
+def choices(formulation: str, batch: int) -> dict[str, float]:
+    """The settings of a formulation."""
+    half = formulation.endswith("at a time")
+    return {"checkpointing": formulation.endswith("checkpointing"), "at_a_time": batch // 2 if half else 0}
 
 
 class PerSample:
@@ -82,7 +88,7 @@ def plain(job: train.Job, batches: int) -> dry_run.Probe:
 def row(geometry: str, batch: int, formulation: str, batches: int) -> dict:
     """One line of the table; to be run in a new process."""
     device = precision.best_device()
-    override = {"batch": batch, "long_every": 0, "validation": 2} | FORMULATIONS[formulation]
+    override = {"batch": batch, "long_every": 0, "validation": 2} | choices(formulation, batch)
     with tempfile.TemporaryDirectory() as folder:
         if geometry == "embedded, 64":
             only_images = {"lambda_latent": 0, "lambda_prior": 0, "decay": 0}  # the paper's losses, as in plain
@@ -113,6 +119,7 @@ def main(batches: int = 3, only: str = "", out: Path | None = None) -> None:
     """
     chosen = {name: sizes for name, sizes in GEOMETRIES.items() if name.startswith(only)}
     cases = [(name, batch, kind) for name, sizes in chosen.items() for batch in sizes for kind in FORMULATIONS]
+    cases = [case for case in cases if case[1] > 1 or "half" not in case[2]]
     rows = []
     for case in tqdm(cases, unit="row"):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:

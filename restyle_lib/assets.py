@@ -98,14 +98,32 @@ SHIPPED = {
         "09158b2778c4b51829bacf26ff7d1921d2da20e79709a0ae3d2fd7344acbe2b9",
         10568,
     ),
+    "faces-e4e.safetensors": Shipped(
+        "restyle train e4e --ship", OURS, "22ff821e9219a46cd6dd171358109bedefefbe2d235dac162b8295a970813e42", 2188848
+    ),
+    "faces-idinvert.safetensors": Shipped(
+        "restyle train idinvert --ship", OURS, "0000000000000000000000000000000000000000000000000000000000000000", 0
+    ),
     "faces-psp.safetensors": Shipped(
         "restyle train psp --ship", OURS, "a6db5b0e9f8632715e7d12be380cb8829a4d6683a5758307035077092180b6ec", 2156312
+    ),
+    "faces-restyle-e4e.safetensors": Shipped(
+        "restyle train restyle-e4e --ship",
+        OURS,
+        "4f8ba54ddfaac9ca613f73d8efc5d9a2c6abe6304131e61813884e0e3961ee58",
+        2288248,
     ),
     "faces-restyle-psp.safetensors": Shipped(
         "restyle train restyle-psp --ship",
         OURS,
         "480c80109395fd2404944ad3b0e418ffdc77d858a60f2ddb41d43e48e3064d6e",
         2288248,
+    ),
+    "faces-restyle-psp-fpn.safetensors": Shipped(
+        "restyle train restyle-psp-fpn --ship",
+        OURS,
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        0,
     ),
     "faces-start.safetensors": Shipped(
         "restyle train start --ship", OURS, "2080c003867c64dba24706d4bcfbd736967de281c1f9299c375b33621bc8e0a1", 2156312

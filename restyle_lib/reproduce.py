@@ -1,10 +1,15 @@
-"""Runs every notebook in order; figures/ and data/results/ fill with what they draw and measure; one page shows all."""
+"""Runs all notebooks; figures/ and data/results/ fill with what they draw and measure; one page shows all."""
 
+import os
 import time
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
 import papermill
+import torch
+from tqdm.auto import tqdm
 
 from restyle_lib import assets, profiles, readme
 from restyle_lib.data import REPOSITORY
@@ -12,6 +17,7 @@ from restyle_lib.evaluation import report
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 EXECUTED = REPOSITORY / "data" / "results" / "executed"
+TIMED = "03_eval.ipynb"  # it says how long methods take, so nothing runs beside it
 
 
 def notebooks() -> list[Path]:
@@ -19,28 +25,57 @@ def notebooks() -> list[Path]:
     return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
-def run(profile: Literal["smoke", "default", "full"] = "default") -> int:
+def run(profile: Literal["smoke", "default", "full"] = "default", jobs: int | None = None) -> int:
     """Verifies the assets, then runs all notebooks through papermill; the executed copies go to data/results/executed.
 
     At the end stands one page with all of it, figures/report.html, and the executed notebooks as HTML. The default
     profile also brings the tables in README up to date.
 
     profile: smoke (seconds, for tests), default (minutes on two cores, the numbers that README shows), full (GPU)
+    jobs:    notebooks at a time, which share the processor's cores: 2, or 1 where there is a GPU. 03_eval, which
+             measures time, comes last and has the machine to itself
     Stops at the first notebook that fails, with its error.
     """
     if problems := assets.verify():
         print("\n".join(f"warning: {problem}" for problem in problems))
     EXECUTED.mkdir(parents=True, exist_ok=True)
-    for path in notebooks():
-        start = time.perf_counter()
-        print(f"{path.name} …", flush=True)
-        papermill.execute_notebook(
-            path, EXECUTED / path.name, {"profile": profile}, cwd=REPOSITORY, kernel_name="python3"
-        )
-        print(f"{path.name} done in {time.perf_counter() - start:.0f} s", flush=True)
+    jobs = jobs or (1 if torch.cuda.is_available() else 2)
+    others, timed = ([path for path in notebooks() if (path.name == TIMED) == alone] for alone in (False, True))
+    with tqdm(total=len(notebooks()), desc="notebooks", unit="notebook") as bar:
+        for paths, at_once in ((others, jobs), (timed, 1)):
+            _run_all(paths, profile, at_once, bar)
     if profile == "default":
         readme.README.write_text(readme.filled(readme.README.read_text()))
     page = report.write(profiles.load(profile), EXECUTED)
     print("figures are in figures/, tables in data/results/, executed notebooks in data/results/executed/")
     print(f"all on one page: {page}")
     return 0
+
+
+def _run_all(paths: list[Path], profile: str, jobs: int, bar: tqdm) -> None:
+    """Runs notebooks in their order, `jobs` at a time; raises the first error, and starts no other after it."""
+    threads = max(1, torch.get_num_threads() // jobs)
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        running = [pool.submit(_run, path, EXECUTED / path.name, profile, threads) for path in paths]
+        for each in running:
+            each.add_done_callback(lambda done: _tell(done, bar))
+        wait(running, return_when=FIRST_EXCEPTION)
+        pool.shutdown(cancel_futures=True)
+    for each in running:
+        if not each.cancelled():
+            each.result()
+
+
+def _run(path: Path, out: Path, profile: str, threads: int) -> str:
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for the kernel
+    start = time.perf_counter()
+    papermill.execute_notebook(
+        path, out, {"profile": profile}, cwd=REPOSITORY, kernel_name="python3", progress_bar=False
+    )
+    return f"{path.name} done in {time.perf_counter() - start:.0f} s"
+
+
+def _tell(done, bar: tqdm) -> None:
+    if not done.cancelled() and not done.exception():
+        bar.write(done.result())
+        bar.update()

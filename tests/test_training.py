@@ -326,6 +326,23 @@ def test_out_of_memory_halves_the_pieces_and_says_so(pool, tmp_path, monkeypatch
     assert apart < 0.01 * moved
 
 
+def test_a_batch_in_pieces_teaches_the_same(pool, tmp_path, monkeypatch, fp32):
+    """As many images at a time as the setting says."""
+    real, sizes = losses.l2, []
+    monkeypatch.setattr(losses, "l2", lambda y, x: sizes.append(len(y)) or real(y, x))
+    settings = tiny(warmup_passes=0, replay_passes=0, loop_passes=20)
+    whole = loop.train(settings, tmp_path / "whole", pool).state_dict()
+    assert set(sizes) == {2}
+    sizes.clear()
+    parts = loop.train(dataclasses.replace(settings, at_a_time=1), tmp_path / "parts", pool).state_dict()
+    assert set(sizes) == {1}
+    begin = SimplifiedEncoder(6)
+    begin.begin_as(pool.start)
+    begin = begin.state_dict()
+    moved, apart = (torch.cat([(one[name] - whole[name]).flatten() for name in begin]).norm() for one in (begin, parts))
+    assert apart < 0.03 * moved  # Adam's first steps have the size of the learning rate, however small a gradient
+
+
 def test_a_single_image_that_is_too_much_ends_the_run(pool, tmp_path, monkeypatch):
     def l2(y, x):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from restyle_lib.faces.identity import Identity, similarity
-from restyle_lib.perceptual import st_lpips
+from restyle_lib.faces.identity import shared, similarity
+from restyle_lib.perceptual import PerceptualDistance, st_lpips
 from restyle_lib.torchvision_compat import make_torchvision_importable
 
 # The weights of Wang et al. 2003 for five scales; an image of 64 px is large enough for the first three.
@@ -41,12 +41,12 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
 
 def identity(a: Tensor, b: Tensor) -> Tensor:
     """Centred identity cosine, 1 for the same face; the crop is that of aligned images, so none can go undetected."""
-    return similarity(_on_cpu(Identity), a, b)
+    return similarity(shared(torch.device("cpu")), a, b)
 
 
 def st_lpips_distance(a: Tensor, b: Tensor) -> Tensor:
     """Shift-tolerant LPIPS with AlexNet (Ghildyal and Liu 2022)."""
-    distance = _on_cpu(st_lpips)
+    distance = _distance()
     if b not in _FEATURES:
         _FEATURES[b] = distance.features(b)
     return distance(a, _FEATURES[b])
@@ -70,9 +70,9 @@ _FEATURES = WeakTensorKeyDictionary()
 
 
 @cache
-def _on_cpu(network: Callable[[], torch.nn.Module]) -> torch.nn.Module:
-    """One copy of a network for all calls of a metric."""
-    return network()
+def _distance() -> PerceptualDistance:
+    """One copy for all calls."""
+    return st_lpips()
 
 
 @cache

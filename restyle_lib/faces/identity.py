@@ -82,8 +82,9 @@ _LAST = _Last()
 
 
 @cache
-def _frozen(device: torch.device) -> Identity:
-    return Identity().requires_grad_(False).eval().to(device)
+def shared(device: torch.device) -> Identity:
+    """One copy on a device for the encoders, the losses and the metrics; it has no parameters that could learn."""
+    return Identity().eval().to(device)
 
 
 @torch.compiler.disable
@@ -94,7 +95,7 @@ def recognise(images: Tensor) -> Tensor:
     For encoders, which look through the frozen network as the paper's begin as one for face recognition. It is shared
     by all of them, so it is in none of their files.
     """
-    return math.sqrt(EMBEDDING) * _frozen(images.device)(images)
+    return math.sqrt(EMBEDDING) * shared(images.device)(images)
 
 
 def similarity(identity: Identity, a: Tensor, b: Tensor) -> Tensor:

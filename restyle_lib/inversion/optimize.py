@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from restyle_lib import losses
 from restyle_lib.encoders.simplified import all_slots
-from restyle_lib.faces.identity import Identity
+from restyle_lib.faces.identity import shared
 from restyle_lib.inversion.inverter import Inverter, Viewed
 from restyle_lib.inversion.refine import Callback
 from restyle_lib.inversion.result import Inversion
@@ -61,7 +61,7 @@ def optimize(
     distance = st_lpips().to(device)
     with torch.no_grad():
         target, sigma = distance.features(x), _spread(G)
-        embed = Identity().to(device) if lambda_id else None
+        embed = shared(device) if lambda_id else None
         identity = embed(x) if embed else None
         whitening = losses.whitening(G) if lambda_prior else None
         start = G.w_avg.expand(len(x), G.n_styles, -1) if init is None else init.to(device)

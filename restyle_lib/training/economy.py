@@ -21,10 +21,13 @@ Result = TypeVar("Result")
 
 
 class Pieces:
-    """Does batches piece by piece, as large as memory allows: an error for lack of it halves them from there on."""
+    """Does batches piece by piece, as large as memory allows: an error for lack of it halves them from there on.
 
-    def __init__(self):
-        self.largest: int | None = None
+    largest: images of the first pieces; 0: whole batches
+    """
+
+    def __init__(self, largest: int = 0):
+        self.largest = largest
 
     def of(self, n: int, work: Callable[[slice], Result], begin: Callable[[], None]) -> list[Result]:
         """What work(piece) returns for all pieces of n images, which together must do the same as work(slice(n)).

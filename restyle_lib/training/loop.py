@@ -59,7 +59,7 @@ def train(
     optimizer = optimizers.build(settings, parameters)
     critics = critics_of(settings, pool.device, embed)
     replay = Replay(pool, settings, critics.see) if settings.replay_passes else None
-    pieces = economy.Pieces()
+    pieces = economy.Pieces(settings.at_a_time)
 
     parts = {"encoder": encoder, "ema": ema, "optimizer": optimizer}
     parts |= {"replay": replay, "codes": critics.codes, "images": critics.images}

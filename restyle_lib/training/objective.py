@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from restyle_lib import losses
-from restyle_lib.faces.identity import Identity
+from restyle_lib.faces import identity
 from restyle_lib.perceptual import st_lpips
 from restyle_lib.precision import autocast
 from restyle_lib.training.adversary import Adversary, image_discriminator, latent_discriminator
@@ -36,7 +36,7 @@ class Critics(NamedTuple):
 def critics_of(settings: Settings, device: torch.device, embed: nn.Module | None = None) -> Critics:
     """The networks that the settings give a weight. embed: MoCo, which nobody can build without its file."""
     if embed is None and settings.lambda_id:
-        embed = Identity().to(device)
+        embed = identity.shared(device)
     codes = Adversary(latent_discriminator(), settings, device) if settings.lambda_latent_adversarial else None
     images = Adversary(image_discriminator(), settings, device) if settings.lambda_image_adversarial else None
     return Critics(embed, st_lpips().to(device), codes, images)

@@ -50,6 +50,8 @@ class Settings:
     """False: the learning rate of the loop stays as it is, as in the paper."""
     optimizer: str = "adam"
     """"adam", or "ranger", with which the paper trains (see training/optimizers.py)."""
+    at_a_time: int = 0
+    """Images of a batch that are learned from at a time: fewer take less memory and teach the same; 0: all of them."""
     checkpointing: bool = False
     """Computes activations again instead of keeping them: less memory, more time (see training/economy.py)."""
     compile: bool = False
