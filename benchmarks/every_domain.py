@@ -16,8 +16,9 @@ import torch
 import tyro
 
 import restyle_lib as rl
-from restyle_lib import measure, precision, train
+from restyle_lib import measure, precision, profiles, train
 from restyle_lib.domains import DOMAINS
+from restyle_lib.evaluation.evaluate import save_table
 from restyle_lib.torchvision_compat import make_torchvision_importable
 from restyle_lib.training import dry_run, full_scale
 from restyle_lib.training.full_scale import Files
@@ -64,18 +65,25 @@ def check(domain: str, method: str, batches: int, width: float, folder: Path) ->
 
 
 def main(
-    domains: tuple[str, ...] = (*DOMAINS, "own"), method: str = "restyle-psp", batches: int = 20, width: float = 2
+    domains: tuple[str, ...] = (*DOMAINS, "own"),
+    method: str = "restyle-psp",
+    batches: int = 20,
+    width: float = 2,
+    out: Path | None = None,
 ) -> None:
     """Trains every domain with batches of one image.
 
     width: of the generator's channels, 2 as published
+    out:   where the table goes; data/results/benchmark_domains.csv by default
     """
     rows = []
     for domain in domains:
         with tempfile.TemporaryDirectory() as folder:
             rows.append(check(domain, method, batches, width, Path(folder)))
         print(pd.DataFrame(rows[-1:]).to_string(index=False, float_format="{:.3g}".format), flush=True)
-    print(f"on {measure.machine(precision.best_device())}\n{pd.DataFrame(rows).to_string(index=False)}")
+    table = pd.DataFrame(rows).assign(machine=measure.machine(precision.best_device()))
+    print(table.to_string(index=False, float_format="{:.3g}".format))
+    save_table(table, out or profiles.load("default").results / "benchmark_domains.csv")
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ SETTINGS = {
         cut_samples=0,
     ),
     # From here on, 20,000 passes for each.
-    "psp": Settings(**ONE_PASS, warmup_passes=0, loop_passes=20_000, cut_samples=0),
+    "psp": Settings(**ONE_PASS, warmup_passes=0, loop_passes=20_000, cut_samples=0, design="pyramid"),
     "e4e": Settings(**ONE_PASS | E4E, warmup_passes=0, loop_passes=20_000, cut_samples=0, design="pyramid"),
     # the published one has no identity loss
     "idinvert": Settings(
