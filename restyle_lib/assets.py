@@ -122,8 +122,8 @@ SHIPPED = {
     "faces-restyle-psp-fpn.safetensors": Shipped(
         "restyle train restyle-psp-fpn --ship",
         OURS,
-        "0000000000000000000000000000000000000000000000000000000000000000",
-        0,
+        "8e788593ad90e2279b8742248b40b2077b2fac2e4aff7af6b7bde3cf44345272",
+        2320784,
     ),
     "faces-start.safetensors": Shipped(
         "restyle train start --ship", OURS, "2080c003867c64dba24706d4bcfbd736967de281c1f9299c375b33621bc8e0a1", 2156312

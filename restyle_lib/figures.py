@@ -31,7 +31,7 @@ def save(figure: plt.Figure, path: Path) -> plt.Figure:
     Grids of photographs are .jpg, a tenth of the size.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, pil_kwargs={"quality": 80} if path.suffix == ".jpg" else None)
+    figure.savefig(path, pil_kwargs={"quality": 72} if path.suffix == ".jpg" else None)
     return figure
 
 
