@@ -45,7 +45,7 @@ def _measure(code: Tensor, G, networks, directions, strengths) -> pd.DataFrame:
     attributes, identity = networks
     settings = [(direction, strength) for direction in directions for strength in strengths]
     edits = [code, *(edit(code, *setting) for setting in settings)]
-    images = [G.synthesize(each).clamp(-1, 1) for each in edits]
+    images = [G.synthesize(some).clamp(-1, 1) for some in torch.cat(edits).split(5)]  # a few: they fill the caches
     labels = torch.cat([attributes(y) for y in images]).cpu() / deviations()
     embedded = torch.cat([identity(y) for y in images])
     changes, kept = labels - labels[0], (embedded @ embedded[0]).tolist()
