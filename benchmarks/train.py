@@ -32,6 +32,7 @@ from restyle_lib.training.objective import critics_of
 from restyle_lib.training.samples import generator_for
 
 GEOMETRIES = {"FFHQ 1024": (1, 2), "embedded, 64": (8, 16)}  # with batch sizes
+BATCHES = {"FFHQ 1024": 2, "embedded, 64": 6}  # of 5 refinement steps, of which the first only warms up
 FORMULATIONS = ("plain", "ours", "ours, half a batch at a time", "ours, checkpointing")
 
 
@@ -110,12 +111,11 @@ def row(geometry: str, batch: int, formulation: str, batches: int) -> dict:
     }
 
 
-def main(batches: int = 3, only: str = "", out: Path | None = None) -> None:
+def main(only: str = "", out: Path | None = None) -> None:
     """Measures every formulation of every geometry.
 
-    batches: of 5 refinement steps, of which the first only warms up
-    only:    the beginning of a geometry's name, to measure that alone
-    out:     where the table goes; data/results/benchmark_train.csv by default, where all geometries were measured
+    only: the beginning of a geometry's name, to measure that alone
+    out:  where the table goes; data/results/benchmark_train.csv by default, where all geometries were measured
     """
     chosen = {name: sizes for name, sizes in GEOMETRIES.items() if name.startswith(only)}
     cases = [(name, batch, kind) for name, sizes in chosen.items() for batch in sizes for kind in FORMULATIONS]
@@ -123,7 +123,7 @@ def main(batches: int = 3, only: str = "", out: Path | None = None) -> None:
     rows = []
     for case in tqdm(cases, unit="row"):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-            rows.append(process.submit(row, *case, batches).result())
+            rows.append(process.submit(row, *case, BATCHES[case[0]]).result())
     table = pd.DataFrame(rows)
     usual = table[table.formulation == "plain"].set_index(["geometry", "batch"])
     where = pd.MultiIndex.from_frame(table[["geometry", "batch"]])
