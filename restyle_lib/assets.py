@@ -102,10 +102,13 @@ SHIPPED = {
         "restyle train e4e --ship", OURS, "22ff821e9219a46cd6dd171358109bedefefbe2d235dac162b8295a970813e42", 2188848
     ),
     "faces-idinvert.safetensors": Shipped(
-        "restyle train idinvert --ship", OURS, "0000000000000000000000000000000000000000000000000000000000000000", 0
+        "restyle train idinvert --ship",
+        OURS,
+        "fccaa4e5c74b6f10bf876d381beb5f06a01282b14942afe99b64b2447aeb9981",
+        2156312,
     ),
     "faces-psp.safetensors": Shipped(
-        "restyle train psp --ship", OURS, "a6db5b0e9f8632715e7d12be380cb8829a4d6683a5758307035077092180b6ec", 2156312
+        "restyle train psp --ship", OURS, "2920cd67931fc8c68951037264c0a18aeabbac978e272b93b13364aaa95da569", 2188848
     ),
     "faces-restyle-e4e.safetensors": Shipped(
         "restyle train restyle-e4e --ship",
