@@ -21,6 +21,8 @@ class Profile:
     """Steps that they are given; each number is a search of its own, since its learning rate falls at its end."""
     timed: int
     """Images that every method is timed on, one by one."""
+    edited: int
+    """Of these, how many 05_editability inverts by every method, and edits twelve times each."""
     ablated: int
     """Held-out renders that 08_ablations compares variants on."""
     ablation_passes: int
@@ -54,6 +56,7 @@ PROFILES = {
         searched=2,
         budgets=[2, 3],
         timed=1,
+        edited=2,
         ablated=2,
         ablation_passes=20,
         samples=2,
@@ -75,16 +78,17 @@ PROFILES = {
     "default": Profile(
         name="default",
         images=200,
-        full_renders=20,
+        full_renders=12,
         searched=32,
-        budgets=[20, 60],
+        budgets=[15, 50],
         timed=6,
-        ablated=32,
-        ablation_passes=480,
+        edited=16,
+        ablated=16,
+        ablation_passes=400,
         samples=6,
         hybrid_steps=120,
         training={
-            "replay_passes": 1200,
+            "replay_passes": 800,
             "replay_states": 32,
             "loop_passes": 200,
             "renders": 100,
@@ -100,6 +104,7 @@ PROFILES = {
         searched=200,
         budgets=[50, 150, 500],
         timed=20,
+        edited=200,
         ablated=200,
         ablation_passes=18_000,
         samples=8,
