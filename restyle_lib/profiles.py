@@ -22,7 +22,7 @@ class Profile:
     timed: int
     """Images that every method is timed on, one by one."""
     edited: int
-    """Of these, how many 05_editability inverts by every method, and edits twelve times each."""
+    """Held-out renders that 05_editability inverts by every method, and edits twelve times each."""
     ablated: int
     """Held-out renders that 08_ablations compares variants on."""
     ablation_passes: int
