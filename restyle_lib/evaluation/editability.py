@@ -11,7 +11,7 @@ from restyle_lib import losses
 from restyle_lib.editing import deviations, edit
 from restyle_lib.evaluation.cache import digest, remembered
 from restyle_lib.faces.attributes import NAMES, Attributes
-from restyle_lib.faces.identity import Identity
+from restyle_lib.faces.identity import shared
 
 EDITED = ("smile", "age", "pose")  # the paper's edits
 STRENGTHS = (-3.0, -1.5, 1.5, 3.0)
@@ -30,7 +30,7 @@ def measure(
     unwanted: mean absolute change of the other attributes
     ID:       identity cosine to the unedited image
     """
-    networks = Attributes().to(G.w_avg.device), Identity().to(G.w_avg.device)
+    networks = Attributes().to(G.w_avg.device), shared(G.w_avg.device)
     weights, asked = digest(G), [list(directions), list(strengths)]
     tables = []
     for method, of_method in codes.items():

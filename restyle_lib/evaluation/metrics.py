@@ -45,7 +45,10 @@ def identity(a: Tensor, b: Tensor) -> Tensor:
 
 
 def st_lpips_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Shift-tolerant LPIPS with AlexNet (Ghildyal and Liu 2022)."""
+    """Shift-tolerant LPIPS with AlexNet (Ghildyal and Liu 2022).
+
+    What the network sees in b is kept for as long as that tensor exists, so b must not be changed in place.
+    """
     distance = _distance()
     if b not in _FEATURES:
         _FEATURES[b] = distance.features(b)
