@@ -115,6 +115,7 @@ def shown(page) -> list[str]:
 def slide(page, share: float, name: str = "Step") -> None:
     """Drags the slider of that name to a share of its range."""
     slider = page.locator(".widget-slider:visible").filter(has=page.get_by_text(name, exact=True))
+    slider.scroll_into_view_if_needed()  # the mouse misses what JupyterLab has scrolled away, late on a busy machine
     handle, track = (slider.locator(f".noUi-{part}").bounding_box() for part in ("handle", "target"))
     page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
     page.mouse.down()
