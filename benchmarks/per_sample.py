@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from restyle_lib.generators import mobile, stylegan2
+from restyle_lib.generators.frozen import GAIN
 from restyle_lib.generators.mobile import MobileGenerator, inverse_haar
-from restyle_lib.generators.stylegan2 import GAIN, StyleGAN2
+from restyle_lib.generators.stylegan2 import StyleGAN2
 
 
 def synthesize(G: StyleGAN2 | MobileGenerator, codes: Tensor) -> Tensor:
@@ -31,7 +32,7 @@ def styled(layer: stylegan2.StyledConv, x: Tensor, w: Tensor, clamp: float | Non
     """Section 2.2 of the StyleGAN2 paper, equations 1 and 3, word for word."""
     kernel = layer.weight[None] * layer.affine(w)[:, None, :, None, None]  # [B, out, in, 3, 3]
     kernel = kernel * torch.rsqrt(kernel.square().sum((2, 3, 4), keepdim=True) + 1e-8)
-    if layer.up:
+    if layer.blur is not None:
         b, c_out, c_in, *_ = kernel.shape
         grouped = x.reshape(1, b * c_in, *x.shape[2:])
         y = F.conv_transpose2d(grouped, kernel.transpose(1, 2).reshape(b * c_in, c_out, 3, 3), stride=2, groups=b)

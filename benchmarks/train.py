@@ -32,15 +32,16 @@ from restyle_lib.training.full_scale import Files
 from restyle_lib.training.objective import critics_of
 from restyle_lib.training.samples import generator_for
 
-GEOMETRIES = {"FFHQ 1024": (2,), "embedded, 64": (8, 16)}  # with batch sizes
+GEOMETRIES = {"FFHQ 1024": (4,), "embedded, 64": (8, 16)}  # with batch sizes
 BATCHES = {"FFHQ 1024": 2, "embedded, 64": 6}  # of 5 refinement steps, of which the first only warms up
-FORMULATIONS = ("plain", "ours", "ours, half a batch at a time", "ours, checkpointing")
+PIECES = {"ours, half a batch at a time": 2, "ours, a quarter at a time": 4}  # and how many make a batch
+FORMULATIONS = ("plain", "ours", *PIECES, "ours, checkpointing")
 
 
 def choices(formulation: str, batch: int) -> dict[str, float]:
     """The settings of a formulation."""
-    half = formulation.endswith("at a time")
-    return {"checkpointing": formulation.endswith("checkpointing"), "at_a_time": batch // 2 if half else 0}
+    at_a_time = batch // PIECES[formulation] if formulation in PIECES else 0
+    return {"checkpointing": formulation.endswith("checkpointing"), "at_a_time": at_a_time}
 
 
 class PerSample:
@@ -121,6 +122,7 @@ def main(only: str = "", out: Path | None = None) -> None:
     """
     chosen = {name: sizes for name, sizes in GEOMETRIES.items() if name.startswith(only)}
     cases = [(name, batch, kind) for name, sizes in chosen.items() for batch in sizes for kind in FORMULATIONS]
+    cases = [(name, batch, kind) for name, batch, kind in cases if batch >= PIECES.get(kind, 1)]
     rows = []
     for case in tqdm(cases, unit="row"):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:

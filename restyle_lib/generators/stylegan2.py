@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restyle_lib.generators.frozen import Frozen, styled
 from restyle_lib.generators.mapping import Mapping
-
-GAIN = math.sqrt(2)  # of every leaky ReLU
 
 
 class Affine(nn.Module):
@@ -39,45 +38,19 @@ class StyledConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(c_out))
         self.strength = nn.Parameter(torch.zeros(()))
         self.register_buffer("noise", torch.zeros(1, 1, size, size))
-        self.up = up
-        if up:
-            self.register_buffer("blur", blur_kernel().repeat(c_out, 1, 1, 1), persistent=False)
+        self.register_buffer("blur", blur_kernel().repeat(c_out, 1, 1, 1) if up else None, persistent=False)
 
     def forward(self, x: Tensor, w: Tensor, noise: str, clamp: float | None) -> Tensor:
         style = self.affine(w)
         energy = self.weight.square().sum((2, 3))  # [c_out, c_in]
         demodulation = torch.rsqrt(style.square() @ energy.T + 1e-8)
-        x = x * style[:, :, None, None].to(x.dtype)
-        if self.up:
-            x = F.conv2d(double(x, self.weight), self.blur.to(x.dtype), padding=1, groups=len(self.weight))
-        else:
-            x = F.conv2d(x, self.weight, padding=1)
-        # in place from here: at 1024 px, memory that is new costs more than what is computed in it
-        x = x.mul_((GAIN * demodulation)[:, :, None, None].to(x.dtype))
-        if noise != "none":
-            pattern = self.noise if noise == "fixed" else torch.randn(len(x), 1, *x.shape[2:], device=x.device)
-            x = x.add_((GAIN * self.strength * pattern).to(x.dtype))
-        x = F.leaky_relu_(x.add_((GAIN * self.bias)[:, None, None].to(x.dtype)), 0.2)
+        pattern = None if noise == "none" else self.strength * self._pattern(noise, x)
+        layer = styled if self.weight.requires_grad else Frozen.apply
+        x = layer(x, style, demodulation, self.weight, pattern, self.bias, self.blur)
         return x if clamp is None else x.clamp(-clamp, clamp)
 
-
-def double(x: Tensor, weight: Tensor) -> Tensor:
-    """The stride-2 transposed convolution of x [B, c_in, h, w]: [B, c_out, 2h + 1, 2w + 1].
-
-    As four ordinary convolutions, one for each parity of row and column, with the same multiplications: on a CPU the
-    library's transposed convolution takes up to three times as long.
-    """
-    b, _, h, w = x.shape
-    y = None
-    taps = {0: slice(None, None, 2), 1: slice(1, 2)}  # of the kernel's three rows, those that meet even and odd rows
-    for row in (0, 1):
-        for column in (0, 1):
-            kernel = weight[:, :, taps[row], taps[column]].flip(2, 3).contiguous(memory_format=torch.channels_last)
-            part = F.conv2d(x, kernel, padding=(1 - row, 1 - column))
-            if y is None:
-                y = part.new_empty(b, 2 * h + 1, 2 * w + 1, len(weight)).permute(0, 3, 1, 2)  # channels_last
-            y[:, :, row::2, column::2] = part
-    return y
+    def _pattern(self, noise: str, x: Tensor) -> Tensor:
+        return self.noise if noise == "fixed" else torch.randn(len(x), *self.noise.shape[1:], device=x.device)
 
 
 class ToRGB(nn.Module):
@@ -93,7 +66,9 @@ class ToRGB(nn.Module):
     def forward(self, x: Tensor, w: Tensor, image: Tensor | None, clamp: float | None) -> Tensor:
         # 1x1: the style goes into a matrix for each image, which spares a scaled copy of the activations
         matrix = (self.weight[:, :, 0, 0] * self.affine(w)[:, None]).to(x.dtype)  # [B, 3, c_in]
-        rgb = torch.einsum("bchw,boc->bohw", x, matrix).float() + self.bias[:, None, None]
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # [B, h w, c_in]: channels last, as x lies in memory
+        rgb = (pixels @ matrix.mT).float() + self.bias
+        rgb = rgb.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
         if clamp is not None:
             rgb = rgb.clamp(-clamp, clamp)
         if image is None:

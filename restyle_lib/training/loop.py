@@ -48,6 +48,7 @@ def train(
     is too much; the last checkpoint is kept, and the message says where it is.
     """
     torch.manual_seed(settings.seed)
+    economy.keep_freed_memory()
     accelerator = processes.start(pool.device)
     schedule, heads = Schedule(settings), pool.cut.slots_read
     encoder = encoders.build(settings.in_channels, heads, pool.cut.n_styles, settings.design, settings.progressive)
