@@ -20,7 +20,7 @@ from official import ada_tensors, inputs, inverter_checkpoint, reference, state_
 
 import restyle_lib as rl
 from restyle_lib.generators.checkpoints import CheckpointError
-from restyle_lib.generators.frozen import Frozen, double, styled
+from restyle_lib.generators.frozen import double
 from restyle_lib.inversion.inverter import Viewed, convert
 from restyle_lib.inversion.refine import refine
 from restyle_lib.official import generator_state, random_checkpoint

@@ -39,3 +39,7 @@ def test_a_notebook_that_fails_stops_the_rest(tmp_path, monkeypatch):
     with pytest.raises(PapermillExecutionError, match="what went wrong"):
         run([failing, *others], tmp_path / "out", monkeypatch, 1)
     assert len(list((tmp_path / "out").iterdir())) < 6
+
+
+def test_the_notebooks_that_are_singled_out_exist():
+    assert {*reproduce.LONG, reproduce.TIMED} <= {path.name for path in reproduce.notebooks()}

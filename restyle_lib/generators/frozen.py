@@ -106,7 +106,7 @@ def _per_map(factors: Tensor, x: Tensor) -> Tensor:
 def _sum(x: Tensor, weights: Tensor | None = None) -> Tensor:
     """Over the pixels of each map, [B, C, h, w] -> [B, C], with weights [1 or B, 1, h, w].
 
-    As a product of matrices, since it reads maps in channels_last as they lie in memory: a reduction of bf16 copies them
+    As a product of matrices, which reads maps in channels_last as they lie in memory; a reduction of bf16 copies them.
     """
     weights = x.new_ones(1, 1, *x.shape[2:]) if weights is None else weights.to(x.dtype)
     return (weights.flatten(2) @ x.permute(0, 2, 3, 1).flatten(1, 2))[:, 0].float()

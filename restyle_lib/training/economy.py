@@ -14,10 +14,11 @@ from tqdm.auto import tqdm
 
 from restyle_lib.encoders.backbones import BasicBlock, IRBlock
 from restyle_lib.encoders.simplified import ResidualBlock
-from restyle_lib.generators import mobile, stylegan2
+from restyle_lib.generators import mobile
 from restyle_lib.training.settings import Settings
 
-BLOCKS = (ResidualBlock, BasicBlock, IRBlock, mobile.Block, mobile.FittedHead, stylegan2.StyledConv, stylegan2.ToRGB)
+# Not the layers of StyleGAN2: they keep nothing but their inputs and results anyway, see generators/frozen.py.
+BLOCKS = (ResidualBlock, BasicBlock, IRBlock, mobile.Block, mobile.FittedHead)
 Result = TypeVar("Result")
 
 

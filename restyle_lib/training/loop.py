@@ -30,7 +30,7 @@ def train(
     resume: bool = True,
     embed: nn.Module | None = None,
     watch: Callable[[dict], None] | None = None,
-    log_every: int = 20,
+    log_every: int = 0,
 ) -> nn.Module:
     """Trains an encoder and returns its averaged weights (EMA), on the device of the pool's generator.
 
@@ -42,7 +42,7 @@ def train(
     heldout: images [n, 3, h, w] in [-1, 1] for validation
     resume:  continue from the newest checkpoint in `out`; the result is the same to the bit as without the stop
     embed:   MoCo, where its features take the place of the identity network's
-    watch:   called with every record of the log, one in log_every batches
+    watch:   called with every record of the log, one in log_every batches; 0: in 20, or thirty in a shorter run
     Raises ValueError for checkpoints of other settings and for batches that the processes cannot share,
     FloatingPointError where a gradient is not finite, OSError where the disk is full, and MemoryError where one image
     is too much; the last checkpoint is kept, and the message says where it is.
@@ -51,6 +51,7 @@ def train(
     economy.keep_freed_memory()
     accelerator = processes.start(pool.device)
     schedule, heads = Schedule(settings), pool.cut.slots_read
+    log_every = log_every or min(20, 1 + schedule.total // 30)
     encoder = encoders.build(settings.in_channels, heads, pool.cut.n_styles, settings.design, settings.progressive)
     if pool.start:
         encoder.begin_as(pool.start)
