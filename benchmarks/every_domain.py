@@ -77,16 +77,19 @@ def main(
 
     steps: of refinement, the paper's 5; 1 for a one-pass method, or to save most of the time
     width: of the generator's channels, 2 as published
-    out:   where the table goes; data/results/benchmark_domains.csv by default
+    out:   where the table goes, after every domain; data/results/benchmark_domains.csv by default. Rows of other
+           domains stay in it
     """
-    rows = []
+    out = out or profiles.load("default").results / "benchmark_domains.csv"
     for domain in domains:
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(check(domain, method, batches, steps, width, Path(folder)))
-        print(pd.DataFrame(rows[-1:]).to_string(index=False, float_format="{:.3g}".format), flush=True)
-    table = pd.DataFrame(rows).assign(machine=measure.machine(precision.best_device()))
-    print(table.to_string(index=False, float_format="{:.3g}".format))
-    save_table(table, out or profiles.load("default").results / "benchmark_domains.csv")
+            row = check(domain, method, batches, steps, width, Path(folder))
+        table = pd.DataFrame([row]).assign(machine=measure.machine(precision.best_device()))
+        print(table.to_string(index=False, float_format="{:.3g}".format), flush=True)
+        if out.exists():
+            before = pd.read_csv(out)
+            table = pd.concat([before[before.domain != domain], table])
+        save_table(table, out)
 
 
 if __name__ == "__main__":

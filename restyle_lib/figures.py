@@ -112,14 +112,17 @@ def ablations(summaries: dict[str, pd.DataFrame], metric: str, mark: int) -> plt
 def against_time(summary: pd.DataFrame, metrics: Sequence[str]) -> plt.Figure:
     """The paper's comparison: each metric over the column "seconds" per image, on a log scale.
 
-    An iterative method is a curve with its 95 % bars, a one-pass method a point.
+    An iterative method is a curve with its 95 % bars, a one-pass method a point, each smaller than the one before,
+    since they may lie on each other.
     """
     figure, panels = _panels([_titled(metric) for metric in metrics])
     for metric, axis in zip(metrics, panels, strict=True):
+        diamonds = iter(range(12, 0, -3))
         for method, rows, colour in _by_method(summary, metric):
             rows = rows[rows.seconds > 0].sort_values("seconds")
             error = (rows["mean"] - rows.low, rows.high - rows["mean"])
-            style = {"fmt": "D", "markersize": 8} if len(rows) == 1 else {"fmt": "o-", "markersize": 4}
+            point = len(rows) == 1
+            style = {"fmt": "D", "markersize": next(diamonds, 3)} if point else {"fmt": "o-", "markersize": 4}
             axis.errorbar(rows.seconds, rows["mean"], yerr=error, color=colour, elinewidth=1, label=method, **style)
         axis.set(xscale="log", xlabel="seconds per image")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))

@@ -3,6 +3,9 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+_WHITENINGS = WeakTensorKeyDictionary()  # by w_avg, as long as its generator exists: every search asks for the same one
 
 
 def l2(y: Tensor, x: Tensor) -> Tensor:
@@ -42,10 +45,13 @@ def prior(codes: Tensor, w_avg: Tensor, whitening: Tensor, slots: int) -> Tensor
 @torch.no_grad()
 def whitening(G, n: int = 50_000) -> Tensor:
     """[512, 512], such that (w - w_avg) @ whitening has the identity as its covariance in W."""
-    z = torch.randn(n, len(G.w_avg), generator=torch.Generator().manual_seed(0)).to(G.w_avg.device)
-    w = G.map(z) - G.w_avg
-    variances, directions = torch.linalg.eigh(w.T @ w / n)
-    return directions / variances.clamp_min(1e-4).sqrt()
+    state = (n, G.w_avg._version)  # other weights that are loaded into the same tensors make it another
+    if G.w_avg not in _WHITENINGS or _WHITENINGS[G.w_avg][0] != state:
+        z = torch.randn(n, len(G.w_avg), generator=torch.Generator().manual_seed(0)).to(G.w_avg.device)
+        w = G.map(z) - G.w_avg
+        variances, directions = torch.linalg.eigh(w.T @ w / n)
+        _WHITENINGS[G.w_avg] = state, directions / variances.clamp_min(1e-4).sqrt()
+    return _WHITENINGS[G.w_avg][1]
 
 
 def delta(codes: Tensor) -> Tensor:

@@ -90,3 +90,11 @@ def test_the_hybrid_brings_a_photograph_closer():
     before, after = (better.images[:, t].clamp(-1, 1) for t in (1, 2))
     assert (metrics.l2(after, photos) < 0.8 * metrics.l2(before, photos)).all()
     assert (metrics.identity(after, photos) > metrics.identity(before, photos) + 0.1).all()
+
+
+def test_whitening_is_remembered_for_the_same_weights_only():
+    G = rl.load_generator("faces-64")
+    first = losses.whitening(G)
+    assert losses.whitening(G) is first
+    G.load_state_dict(G.state_dict() | {"mapping.bias": G.state_dict()["mapping.bias"] + 0.01})
+    assert not torch.equal(losses.whitening(G), first)
