@@ -10,6 +10,7 @@ from torch import Tensor
 
 from restyle_lib import data
 from restyle_lib.domains import Domain
+from restyle_lib.evaluation.cache import digest, remembered_tensors
 from restyle_lib.faces.align import align
 from restyle_lib.generators import load_generator
 from restyle_lib.images import PhotoError, open_photo, to_tensor
@@ -34,9 +35,15 @@ def photographs() -> dict[str, Image.Image]:
 
 
 def aligned_photographs(size: int = 256) -> tuple[list[str], Tensor]:
-    """Names, and the FFHQ-aligned crops [2, 3, size, size] in [-1, 1]."""
+    """Names, and the FFHQ-aligned crops [2, 3, size, size] in [-1, 1].
+
+    From the cache, since another number of threads rounds landmarks in another way, which moves some pixels by a level:
+    what one notebook found of a photograph would be unknown to the next.
+    """
     photos = photographs()
-    return list(photos), torch.cat([to_tensor(align(photo, size)) for photo in photos.values()])
+    key = digest("aligned", size, *(photo.tobytes() for photo in photos.values()))
+    crops = remembered_tensors(key, lambda: {name: to_tensor(align(photo, size)) for name, photo in photos.items()})
+    return list(photos), torch.cat([crops[name] for name in photos])
 
 
 def of_folder(folder: Path, domain: Domain, size: int = 256) -> tuple[list[str], Tensor, dict[str, str]]:
