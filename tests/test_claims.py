@@ -27,12 +27,11 @@ def test_better_is_lower_error_and_higher_identity():
 
 
 def test_convergence_is_shrinking_steps_and_no_harm():
-    lengths = torch.tensor([1, 0.5, 0.25, 0.125])
-    latents = torch.cat([torch.zeros(1), lengths.cumsum(0)])[None, :, None, None].expand(3, -1, 2, 4)
+    moves = torch.tensor([1, 0.5, 0.25, 0.125]).expand(3, -1)
     early = pd.DataFrame({"image": [0, 1, 2], "L2": [0.1, 0.2, 0.3]})
-    shrink, harm = claims.converges("C3", latents, early, early.assign(L2=1.02 * early.L2))
+    shrink, harm = claims.converges("C3", moves, early, early.assign(L2=1.02 * early.L2))
     assert shrink["effect"] == pytest.approx(1) and shrink["verdict"] == harm["verdict"] == "confirmed"
-    shrink, harm = claims.converges("C3", latents.flip(1), early, early.assign(L2=1.2 * early.L2))
+    shrink, harm = claims.converges("C3", moves.flip(1), early, early.assign(L2=1.2 * early.L2))
     assert shrink["effect"] == pytest.approx(-1) and shrink["verdict"] == harm["verdict"] == "reversed"
 
 

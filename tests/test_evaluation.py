@@ -76,6 +76,7 @@ def test_evaluation_keeps_the_last_partial_batch(heldout):
     rows = evaluate.evaluate(inverters, images, steps=2)
     assert rows.groupby(["method", "step"]).image.nunique().eq(23).all()
     assert set(rows[rows.method == "psp"].step) == {0, 1} and set(rows[rows.method == "restyle"].step) == {0, 1, 2}
+    assert (rows[rows.step == 0].moved == 0).all() and (rows[rows.step > 0].moved > 0).all()
     twice = rows[(rows.method == "restyle") & (rows.step == 2)].set_index("image")
     assert twice.loc[20, "L2"] == pytest.approx(twice.loc[0, "L2"], rel=1e-3)
     summary = evaluate.summarise(rows, ["method", "step"])

@@ -37,14 +37,13 @@ def beats(name: str, a: pd.DataFrame, b: pd.DataFrame, methods: tuple[str, str],
     return [claim(name, gain, f"{what} {metric}") for metric, gain in gains.items()]
 
 
-def converges(name: str, latents: Tensor, early: pd.DataFrame, late: pd.DataFrame) -> list[dict]:
+def converges(name: str, moves: Tensor, early: pd.DataFrame, late: pd.DataFrame) -> list[dict]:
     """That steps shrink, and that going on does no harm.
 
-    latents:     codes [n, N+1, k, 512] of trajectories
+    moves:       rms changes of the codes in each step, [n, N]
     early, late: rows of `evaluate.evaluate` after N = 5 and after all steps, one for each image
     """
-    moves = latents.diff(dim=1).square().mean((2, 3)).sqrt()  # [n, N]
-    steps = torch.arange(moves.shape[1], dtype=torch.float32)
+    steps = torch.arange(moves.shape[1], dtype=moves.dtype)
     centred = steps - steps.mean()
     slope = (moves.clamp_min(1e-9).log2() * centred).sum(1) / centred.square().sum()  # least squares
     early, late = (_of_images(rows, "L2") for rows in (early, late))

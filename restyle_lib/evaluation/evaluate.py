@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from scipy.stats import bootstrap
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -24,7 +25,8 @@ from restyle_lib.inversion.result import Inversion
 def evaluate(inverters: dict[str, Inverter], images: Tensor, steps: int = 10, batch: int = 20) -> pd.DataFrame:
     """Inverts images [n, 3, h, w] in [-1, 1] with each method: a row for each (method, image, step 0..steps).
 
-    Metrics compare y_t, clamped, with the input, both at the size of the encoder's input. What was measured before, of
+    Metrics compare y_t, clamped, with the input, both at the size of the encoder's input; "moved" is the rms change of
+    the code in step t. What was measured before, of
     the same images with the same weights and code, comes from the cache, so an interrupted evaluation goes on.
     """
     tables = []
@@ -33,11 +35,16 @@ def evaluate(inverters: dict[str, Inverter], images: Tensor, steps: int = 10, ba
         last = 1 if inverter.one_pass else steps
 
         def measure(x: Tensor, inverter=inverter, metrics=metrics, last=last) -> pd.DataFrame:
-            trail = inverter.invert(x, last).images.clamp(-1, 1)
+            result = inverter.invert(x, last)
+            trail = result.images.clamp(-1, 1)
+            moved = F.pad(result.latents.diff(dim=1).square().mean((2, 3)).sqrt(), (1, 0))  # [n, last + 1]
             compared = [
                 {name: metric(trail[:, t], x).tolist() for name, metric in metrics.items()} for t in range(last + 1)
             ]
-            each = [pd.DataFrame({"image": range(len(x)), "step": t} | values) for t, values in enumerate(compared)]
+            each = [
+                pd.DataFrame({"image": range(len(x)), "step": t, "moved": moved[:, t].tolist()} | values)
+                for t, values in enumerate(compared)
+            ]
             return pd.concat(each)
 
         for start in tqdm(range(0, len(images), batch), desc=f"evaluating {method}", unit="batch"):
@@ -114,7 +121,7 @@ def mean_and_interval(values, seed: int = 0) -> tuple[float, float, float]:
 
 def summarise(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Means with 95 % intervals, one row for each (group, metric): columns mean, low, high, n."""
-    metrics = [name for name in rows if name not in {"method", "image", "step", "size", *by}]
+    metrics = [name for name in rows if name not in {"method", "image", "step", "size", "moved", *by}]
     records = []
     for keys, group in rows.groupby(by, sort=False):
         for metric in metrics:
