@@ -31,8 +31,8 @@ def test_what_is_not_shipped_is_left_out(monkeypatch):
 
 
 def test_a_search_begins_where_it_says_and_is_remembered(encoders, tmp_path, monkeypatch):
-    monkeypatch.setenv("RESTYLE_CACHE", str(tmp_path))
     _, photos = sets.aligned_photographs(64)
+    monkeypatch.setenv("RESTYLE_CACHE", str(tmp_path))
     encoded = encoders["ReStyle-pSp"].invert(photos, methods.START_STEPS)
     for label in ("Optimization, W+", "Hybrid, ReStyle-pSp"):
         found = methods.searched(label, encoders, photos, steps=2, batch=1)
