@@ -26,8 +26,8 @@ def evaluate(inverters: dict[str, Inverter], images: Tensor, steps: int = 10, ba
     """Inverts images [n, 3, h, w] in [-1, 1] with each method: a row for each (method, image, step 0..steps).
 
     Metrics compare y_t, clamped, with the input, both at the size of the encoder's input; "moved" is the rms change of
-    the code in step t. What was measured before, of
-    the same images with the same weights and code, comes from the cache, so an interrupted evaluation goes on.
+    the code in step t. What was measured before, of the same images with the same weights and code, comes from the
+    cache, so an interrupted evaluation goes on.
     """
     tables = []
     for method, inverter in inverters.items():

@@ -29,7 +29,7 @@ def keep_freed_memory() -> None:
     """From here on the process keeps the memory of tensors that are gone, for the next ones; Linux, on the processor.
 
     Each step needs the same sizes again. Of blocks above 32 MiB the C library otherwise returns each to the system,
-    which clears it before it gives it out anew: at 1024 px that took a third of the time of training.
+    which clears it before it gives it out anew: at 1024 px that took over a quarter of the time of training.
     """
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL("libc.so.6")
