@@ -35,14 +35,14 @@ def test_a_search_begins_where_it_says_and_is_remembered(encoders, tmp_path, mon
     monkeypatch.setenv("RESTYLE_CACHE", str(tmp_path))
     encoded = encoders["ReStyle-pSp"].invert(photos, methods.START_STEPS)
     for label in ("Optimization, W+", "Hybrid, ReStyle-pSp"):
-        found = methods.searched(label, encoders, photos, steps=2, batch=1)
+        found = methods.inverted(label, encoders, photos, steps=2, batch=1)
         start = encoded.latents[:, -1] if label in methods.HYBRIDS else encoders["pSp"].G.w_avg.expand(2, 16, -1)
         assert found.latents.shape == (2, 2, 16, 512)
         assert torch.allclose(found.latents[:, 0], start, atol=1e-4)
         assert (found.latents[:, 1] - found.latents[:, 0]).abs().mean() > 1e-3
     assert len(list((tmp_path / "results").glob("*.safetensors"))) == 4
-    monkeypatch.setattr(methods, "search", lambda *arguments: pytest.fail("it was done before"))
-    again = methods.searched("Hybrid, ReStyle-pSp", encoders, photos, steps=2, batch=1)
+    monkeypatch.setattr(methods, "invert", lambda *arguments: pytest.fail("it was done before"))
+    again = methods.inverted("Hybrid, ReStyle-pSp", encoders, photos, steps=2, batch=1)
     assert torch.equal(again.latents, found.latents) and torch.equal(again.images, found.images)
 
 

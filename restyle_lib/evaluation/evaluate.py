@@ -56,7 +56,7 @@ def evaluate(inverters: dict[str, Inverter], images: Tensor, steps: int = 10, ba
 
 @torch.no_grad()
 def of_searches(found: dict[tuple[str, int], Inversion], images: Tensor) -> pd.DataFrame:
-    """Rows as `evaluate` has them, of `methods.searched` by (method, steps) on images [n, 3, s, s] of the loop's size.
+    """Rows as `evaluate` has them, of `methods.inverted` by (method, steps) on images [n, 3, s, s] of the loop's size.
 
     Step 0 is where a method began.
     """

@@ -53,13 +53,18 @@ def searches(encoders: dict[str, Inverter]) -> list[str]:
     return [*OPTIMIZATIONS, *(label for label, start in HYBRIDS.items() if start in encoders)]
 
 
-def search(
+def invert(
     label: str, encoders: dict[str, Inverter], images: Tensor, steps: int, callback: Callback | None = None
 ) -> Inversion:
-    """One of `searches` on images [n, 3, h, w] in [-1, 1]: latents [n, 2, k, 512], where it began and what it found.
+    """Images [n, 3, h, w] in [-1, 1] by one of `encoders`, with all its steps, or by one of `searches`.
 
-    All search the codes of one generator, that of the encoders. callback: as in `optimize`
+    A search's latents are [n, 2, k, 512]: where it began, and what it found. All search the codes of one generator,
+    that of the encoders.
+
+    callback: as in `refine` and `optimize`
     """
+    if label in encoders:
+        return encoders[label].invert(images, steps, callback)
     inverter = encoders[HYBRIDS.get(label, next(iter(encoders)))]
     if label in OPTIMIZATIONS:
         G, x = Viewed(inverter.G, inverter.input_size), inverter.prepare(images)
@@ -68,10 +73,10 @@ def search(
     return Inversion(found.latents[:, -2:], found.images[:, -2:])
 
 
-def searched(label: str, encoders: dict[str, Inverter], images: Tensor, steps: int, batch: int = 16) -> Inversion:
+def inverted(label: str, encoders: dict[str, Inverter], images: Tensor, steps: int, batch: int = 16) -> Inversion:
     """The same in batches that the cache keeps, so that an interrupted search goes on where it was."""
-    weights, parts = digest(*encoders.values()), []
+    weights, parts = digest(*encoders.values(), [encoder.decay for encoder in encoders.values()]), []
     for x in images.split(batch):
         key = digest(label, weights, x, steps)
-        parts.append(remembered_tensors(key, lambda x=x: vars(search(label, encoders, x, steps))))
+        parts.append(remembered_tensors(key, lambda x=x: vars(invert(label, encoders, x, steps))))
     return Inversion(*(torch.cat([part[name] for part in parts]) for name in ("latents", "images")))

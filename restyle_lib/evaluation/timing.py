@@ -27,7 +27,7 @@ def measure(encoders: dict[str, Inverter], budgets: dict[str, list[int]], images
             records += [{"method": label, "image": i, "step": t, "seconds": s} for t, s in enumerate(seconds, 1)]
         for label, ends in budgets.items():
             marks: list[float] = []
-            methods.search(label, encoders, image, PROBE, lambda *_, marks=marks: marks.append(time.perf_counter()))
+            methods.invert(label, encoders, image, PROBE, lambda *_, marks=marks: marks.append(time.perf_counter()))
             step, before = np.median(np.diff(marks)), 0.0
             if start := methods.HYBRIDS.get(label):
                 before = passed[start][0 if encoders[start].one_pass else methods.START_STEPS - 1]
