@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from restyle_lib import data, precision
 from restyle_lib.evaluation import sets
 from restyle_lib.evaluation.metrics import psnr
-from restyle_lib.faces.identity import Identity, similarity
+from restyle_lib.faces.identity import Identity, shared, similarity
 from restyle_lib.generators import embedded
 from restyle_lib.precision import autocast
 
@@ -76,7 +76,7 @@ def fit(
     renders = data.renders(teacher, "train", pool, POOL_SEED, shard=100).agreeing(G.slots_read - 1)
     heldout = sets.heldout(200)
     targets = torch.cat([data.to_uint8(data.downsample(data.to_float(x), size)) for x in renders.images.split(256)])
-    identity = Identity()
+    identity = shared(CPU)
     embeddings = _embed(identity, targets)
 
     if not again:

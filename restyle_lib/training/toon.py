@@ -30,7 +30,7 @@ from restyle_lib.data import downsample, to_float, to_uint8
 from restyle_lib.evaluation import sets
 from restyle_lib.evaluation.metrics import psnr
 from restyle_lib.faces.cartoon import caricature, cartoon, landmarks, warp, warp_grid
-from restyle_lib.faces.identity import Identity
+from restyle_lib.faces.identity import shared
 from restyle_lib.generators import embedded, low_rank
 from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.training.distill import POOL_SEED, distance
@@ -104,7 +104,7 @@ def small_loss(G: MobileGenerator, images: int, batch: int) -> Callable[[], Tens
         to_uint8(downsample(cartoon(to_float(x)), G.resolution[0]))
         for x in tqdm(renders.images.split(16), desc="drawing", unit_scale=16)
     ]
-    targets, identity = torch.cat(targets), Identity()
+    targets, identity = torch.cat(targets), shared(CPU)
     with torch.no_grad(), precision.autocast(CPU):
         embeddings = torch.cat([identity(to_float(x)) for x in targets.split(50)]).float()
 
