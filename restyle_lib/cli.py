@@ -16,8 +16,8 @@ from restyle_lib.data import save_atomically
 from restyle_lib.domains import Domain
 from restyle_lib.evaluation import command as evaluation
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
+from restyle_lib.inversion.inverter import Inverter, load_inverter
 from restyle_lib.inversion.inverter import convert as convert_checkpoint
-from restyle_lib.inversion.inverter import load_inverter
 from restyle_lib.inversion.optimize import hybrid
 from restyle_lib.inversion.result import Inversion
 
@@ -47,7 +47,7 @@ def invert(
     def keep(name: str, crop: Image.Image, result: Inversion, G) -> None:
         _write_steps(out, name, crop, result, G, optimize)
 
-    return _each(photos, steps, optimize, model, aligned, out, keep)
+    return _each(photos, steps, optimize, load_inverter(model), aligned, out, keep)
 
 
 def edit(
@@ -66,23 +66,33 @@ def edit(
     out:       folder, made where missing: NAME-DIRECTION+2-strip.png, …-1024.png, ….safetensors
     direction: smile, age, pose, gender or nod
     strength:  in standard deviations of the attribute among the generator's faces; below 0 the other way
-    The others, and photographs that cannot be used, are as for `restyle invert`.
+    The others, and photographs that cannot be used, are as for `restyle invert`. Raises ValueError for a model that is
+    not of faces, whose W has other directions.
     """
     editing.edit(torch.zeros(1, 512), direction)  # an unknown direction is said before anything takes time
+
+    inverter = load_inverter(model)
+    if not inverter.domain.faces:
+        raise ValueError(f"{model} is of {inverter.domain.name}; {direction} is a direction of faces")
 
     def keep(name: str, crop: Image.Image, result: Inversion, G) -> None:
         _write_edit(out, f"{name}-{direction}{strength:+g}", crop, result, G, direction, strength)
 
-    return _each(photos, steps, optimize, model, aligned, out, keep)
+    return _each(photos, steps, optimize, inverter, aligned, out, keep)
 
 
 def _each(
-    photos: list[Path], steps: int, optimize: int, model: str, aligned: bool, out: Path, keep: Callable[..., None]
+    photos: list[Path],
+    steps: int,
+    optimize: int,
+    inverter: Inverter,
+    aligned: bool,
+    out: Path,
+    keep: Callable[..., None],
 ) -> int:
     """Inverts each photograph and gives keep(name, crop, result, G) what came of it; the exit code."""
     if not photos:
         raise ValueError("no photographs given; name one or more image files")
-    inverter = load_inverter(model)
     G = inverter.full_generator()
     out.mkdir(parents=True, exist_ok=True)
     done, skipped, names = 0, 0, set()
@@ -193,9 +203,11 @@ def main() -> None:
     """Entry point: runs a command; an expected failure is one line on stderr and exit code 2."""
     try:
         result = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="restyle")
-    except (assets.AssetError, FloatingPointError, OSError, ValueError) as error:
+    except (assets.AssetError, FloatingPointError, MemoryError, OSError, ValueError) as error:
         print(f"restyle: {error}", file=sys.stderr)
         sys.exit(2)
+    if isinstance(result, Path):
+        print(f"wrote {result}")
     sys.exit(result if isinstance(result, int) else 0)
 
 

@@ -101,6 +101,9 @@ def renders(G, name: str, n: int, seed: int, codes: Callable = training_codes, s
     if missing := [i for i, path in enumerate(paths) if not path.exists()]:
         with tqdm(total=len(missing) * shard, desc=f"rendering {name}", unit="image") as progress:
             for i in missing:
+                if paths[i].exists():  # another process was there first
+                    progress.update(shard)
+                    continue
                 _render_shard(G, codes(G, shard, seed + i), paths[i], progress)
     parts = {"images": [], "codes": []}
     for path in paths:

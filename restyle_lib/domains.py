@@ -27,8 +27,6 @@ class Domain:
     """Weight of the identity loss in training, for faces."""
     lambda_moco: float = 0.5
     """Weight of the similarity of MoCo features, which takes the place of identity elsewhere."""
-    mirror: bool = True
-    """Training may show an image mirrored."""
 
     def prepare(self, photo: Image.Image, size: int | None = None) -> Image.Image:
         """A photograph as an encoder of this domain expects it: aligned (faces), or cut to the proportions.

@@ -2,7 +2,7 @@
 
 import os
 import time
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -61,16 +61,16 @@ def run(profile: Literal["smoke", "default", "full"] = "default", jobs: int | No
 
 def _run_all(paths: list[Path], profile: str, jobs: int, bar: tqdm) -> None:
     """Runs notebooks in this order, `jobs` at a time; raises the first error, and starts no other after it."""
-    threads = max(1, torch.get_num_threads() // jobs)
+    threads, waiting, running = max(1, torch.get_num_threads() // jobs), list(paths), set()
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        running = [pool.submit(_run, path, EXECUTED / path.name, profile, threads) for path in paths]
-        for each in running:
-            each.add_done_callback(lambda done: _tell(done, bar))
-        wait(running, return_when=FIRST_EXCEPTION)
-        pool.shutdown(cancel_futures=True)
-    for each in running:
-        if not each.cancelled():
-            each.result()
+        while waiting or running:
+            while waiting and len(running) < jobs:  # a pool would start what it has been given, error or not
+                path = waiting.pop(0)
+                running.add(pool.submit(_run, path, EXECUTED / path.name, profile, threads))
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for each in done:
+                bar.write(each.result())
+                bar.update()
 
 
 def _run(path: Path, out: Path, profile: str, threads: int) -> str:
@@ -80,9 +80,3 @@ def _run(path: Path, out: Path, profile: str, threads: int) -> str:
         path, out, {"profile": profile}, cwd=REPOSITORY, kernel_name="python3", progress_bar=False
     )
     return f"{path.name} done in {time.perf_counter() - start:.0f} s"
-
-
-def _tell(done, bar: tqdm) -> None:
-    if not done.cancelled() and not done.exception():
-        bar.write(done.result())
-        bar.update()

@@ -88,13 +88,14 @@ def run(
                 job = embedded_job(name, override, device, few=True)
             print(probing.report(job.settings, job.pool, job.heldout, job.moco))
         return None
-    if not domain:
-        return carry_out(embedded_job(name, override, device), folder, resume, ship)
-    if ship or not (generator and images):
+    if domain and (ship or not (generator and images)):
         raise ValueError("--domain needs --generator and --images, and its weights are too large for --ship")
-    with process.main_process_first():  # the others find the images checked
-        job = full_size_job(name, domain, override, files, workers, device, folder / "images.csv")
-    return carry_out(job, folder, resume)
+    with process.main_process_first():  # the others find the images checked, or rendered
+        if domain:
+            job = full_size_job(name, domain, override, files, workers, device, folder / "images.csv")
+        else:
+            job = embedded_job(name, override, device)
+    return carry_out(job, folder, resume, ship)
 
 
 def carry_out(

@@ -78,7 +78,11 @@ def test_how_much_faster():
     never = claims.much_faster("C4", search, goal.assign(L2=0.01), "L2", (2.0, 0.1), ("W+", "ReStyle"))
     assert never["effect"] == pytest.approx(np.log10(20 * 2 / 0.1 / 100)) and "3 of 3 images" in never["what"]
     unknown = claims.much_faster("C4", search, goal.assign(L2=0.01), "L2", (0.02, 0.1), PAIR)
-    assert unknown["high"] < 0 and unknown["verdict"] == "not confirmed"  # nobody knows how long it would take
+    assert unknown["verdict"] == "not confirmed" and unknown["effect"] < 0  # nobody knows how long it would take
+    assert np.isnan([unknown["low"], unknown["high"], never["low"], never["high"]]).all()
+    assert never["verdict"] == "confirmed"  # it takes longer still
+    some = claims.much_faster("C4", search, goal.assign(L2=[0.3, 0.2, 0.01]), "L2", (0.02, 0.1), PAIR)
+    assert np.isfinite(some["low"]) and np.isnan(some["high"]) and some["verdict"] == "not confirmed"
 
 
 @pytest.mark.parametrize(

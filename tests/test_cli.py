@@ -121,6 +121,13 @@ def test_an_official_checkpoint_inverts_and_converts(photos, tmp_path):
     assert latents[0].shape == (3, 6, 512) and torch.equal(*latents)
 
 
+def test_only_faces_have_directions(photos, tmp_path):
+    torch.save(random_checkpoint("church", size=16, mapping=1), tmp_path / "church.pt")
+    options = ("--out", tmp_path / "out", "--direction", "smile", "--model", tmp_path / "church.pt")
+    result = restyle("edit", photos / "good.png", *options)
+    assert result.returncode == 2 and "is of church; smile is a direction of faces" in result.stderr
+
+
 def test_a_file_that_is_no_checkpoint_is_one_line(photos, tmp_path):
     for command in (
         ["convert", photos / "text.jpg", tmp_path / "out.safetensors"],

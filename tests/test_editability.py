@@ -46,6 +46,8 @@ def test_ratios_are_of_means(rows):
     assert row.wanted == pytest.approx(some.wanted.mean() / 2)
     assert row["side effects"] == pytest.approx(some.unwanted.sum() / some.wanted.sum())
     assert row["identity lost"] == pytest.approx((1 - some.ID).sum() / some.wanted.sum())
+    wrong = editability.of_images(rows.assign(wanted=-rows.wanted))
+    assert (wrong.wanted < 0).all() and wrong[editability.LOWER_IS_BETTER].isna().all(axis=None)
 
 
 def test_distances_from_w(G, codes):

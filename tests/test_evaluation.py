@@ -58,7 +58,16 @@ def test_interval_covers_the_mean_about_as_often_as_it_says():
     rng = np.random.default_rng(0)
     intervals = [evaluate.mean_and_interval(rng.normal(3, 1, 50)) for _ in range(60)]
     assert sum(low <= 3 <= high for _, low, high in intervals) >= 50
-    assert evaluate.mean_and_interval([2.0]) == (2, 2, 2)
+    assert evaluate.mean_and_interval([2.0, 2.0]) == (2, 2, 2)
+
+
+def test_one_image_has_no_interval():
+    mean, *bounds = evaluate.mean_and_interval([2.0])
+    assert mean == 2 and np.isnan(bounds).all()
+    one = pd.DataFrame({"method": ["pSp"], "step": [1], "image": [0], "L2": [0.25]})
+    cells = evaluate.with_intervals(evaluate.summarise(one, ["method", "step"]), ["method", "step"])
+    assert cells.L2.item() == "0.2500"
+    assert evaluate.paired_difference(one, one.assign(L2=0.1), ("a", "b")).better.item() == "neither"
 
 
 def test_paired_difference_names_the_better_side():
@@ -103,6 +112,13 @@ def test_what_was_measured_is_remembered_until_anything_changes(tmp_path, monkey
     monkeypatch.setattr(cache, "_code", lambda: "another version")
     cache.remembered(cache.digest("psp", x, 5), compute)
     assert len(calls) == 5
+    monkeypatch.undo()
+    monkeypatch.setattr(cache, "WEIGHTS", tmp_path)
+    hashes = {cache._code.__wrapped__()}
+    for name in ("face-recognition.safetensors", "faces-directions.json", "faces-psp.safetensors"):
+        (tmp_path / name).write_text("other weights")
+        hashes.add(cache._code.__wrapped__())
+    assert len(hashes) == 3  # an encoder's are in the key of what it made
     layer = torch.nn.Linear(2, 2)
     before = cache.digest(layer)
     torch.nn.init.zeros_(layer.bias)

@@ -34,11 +34,11 @@ def test_notebooks_share_the_cores_and_see_the_profile(tmp_path, monkeypatch):
 
 def test_a_notebook_that_fails_stops_the_rest(tmp_path, monkeypatch):
     failing = notebook(tmp_path, "a.ipynb", "raise RuntimeError('what went wrong')")
-    others = [notebook(tmp_path, f"b{i}.ipynb", "pass") for i in range(8)]
+    others = [notebook(tmp_path, f"b{i}.ipynb", "pass") for i in range(3)]
     (tmp_path / "out").mkdir()
     with pytest.raises(PapermillExecutionError, match="what went wrong"):
         run([failing, *others], tmp_path / "out", monkeypatch, 1)
-    assert len(list((tmp_path / "out").iterdir())) < 6
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.ipynb"]
 
 
 def test_the_notebooks_that_are_singled_out_exist():

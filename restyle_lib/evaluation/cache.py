@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from restyle_lib.data import cache_dir, save_atomically
+from restyle_lib.data import WEIGHTS, cache_dir, save_atomically
+
+MEASURING = ("face-*.safetensors", "identity-mean.safetensors", "faces-directions.*")
 
 
 def digest(*parts) -> str:
@@ -29,8 +31,12 @@ def digest(*parts) -> str:
 
 @cache
 def _code() -> str:
-    """The hash of the library's source and PyTorch's version: another way of measuring must not find old results."""
+    """The hash of the library's source, of the weights that measure or edit, and of PyTorch's version.
+
+    Another way of measuring must not find old results.
+    """
     files = sorted(Path(__file__).resolve().parent.parent.rglob("*.py"))
+    files += sorted(file for pattern in MEASURING for file in WEIGHTS.glob(pattern))
     return digest(*(file.read_bytes() for file in files), torch.__version__)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from restyle_lib.evaluation.evaluate import mean_and_interval
 from restyle_lib.inversion.inverter import Inverter, Viewed
-from restyle_lib.inversion.result import Inversion
+from restyle_lib.inversion.result import Inversion, joined
 
 EDGES = (1, 2, 4, 8, 16)  # between the octave bands, in cycles per image; 64 px hold 32 along an axis
 COARSE_BELOW, FINE_FROM = 4, 8  # what claim C5 compares; the octave between is neither
@@ -21,8 +21,7 @@ REGIONS = ("whole image", "face oval", "around it")
 
 def trails(inverter: Inverter, images: Tensor, steps: int = 5, batch: int = 20) -> Inversion:
     """Inverts images [n, 3, h, w] in [-1, 1] in batches that suit a CPU's cache; see `Inverter.invert`."""
-    parts = [inverter.invert(part, steps) for part in images.split(batch)]
-    return Inversion(torch.cat([part.latents for part in parts]), torch.cat([part.images for part in parts]))
+    return joined([inverter.invert(part, steps) for part in images.split(batch)])
 
 
 @torch.no_grad()

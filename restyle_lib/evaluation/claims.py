@@ -16,7 +16,7 @@ MUCH_FASTER = 100  # times; what the paper's figure shows between its encoders a
 def claim(name: str, values, what: str) -> dict:
     """A row of the claims table: an effect, measured of each image [n], that is positive if the claim holds.
 
-    confirmed: its 95 % interval is above zero; reversed: below; not confirmed: it holds zero.
+    confirmed: its 95 % interval is above zero; reversed: below; not confirmed: it holds zero, or has no bounds.
     """
     effect, low, high = mean_and_interval(values)
     verdict = "confirmed" if low > 0 else "reversed" if high < 0 else "not confirmed"
@@ -108,7 +108,8 @@ def much_faster(
     seconds: per step of the search, and per image of the encoder
     methods: names of search and encoder
     Rows are none where a method is not shipped. An image that no number of steps brings there counts as if the largest
-    had. The truth is then larger, so the claim may be confirmed like that, but is never called reversed.
+    had. The truth is then larger: the claim may be confirmed like that, but is never called reversed, and the interval
+    has no upper bound (NaN); where no image was brought there, no lower one either.
     """
     if lacking := _lacking(methods, search, goal):
         return not_measured(name, f"{methods[0]} takes much longer than {methods[1]}", lacking)
@@ -126,7 +127,12 @@ def much_faster(
     if never:
         what += f", {never} of {len(ratio)} images not reached in {most} steps and counted as that"
     row = claim(name, np.log10(ratio / MUCH_FASTER), what)
-    return row | ({"verdict": "not confirmed"} if never and row["verdict"] == "reversed" else {})
+    if never:
+        row["high"] = float("nan")
+        row["verdict"] = "confirmed" if row["low"] > 0 else "not confirmed"
+    if never == len(ratio):
+        row["low"] = float("nan")
+    return row
 
 
 def steps_to_reach(steps: np.ndarray, errors: np.ndarray, goal: float) -> float | None:

@@ -65,15 +65,16 @@ def of_images(rows: pd.DataFrame) -> pd.DataFrame:
     wanted:        mean change of the attribute that was asked for, in standard deviations, per unit of strength
     side effects:  change of the other attributes, for each standard deviation of wanted change
     identity lost: 1 - ID, for each standard deviation of wanted change
-    Ratios of means, so that an edit that changes nothing is not the best one.
+    Ratios of means, so that an edit that changes nothing is not the best one; NaN where edits go the wrong way.
     """
     edits = rows[rows.strength != 0]
     edits = edits.assign(asked=edits.strength.abs(), lost=1 - edits.ID)
     means = edits.groupby(["method", "image"], sort=False)[["wanted", "asked", "unwanted", "lost"]].mean()
+    gained = means.wanted.where(means.wanted > 0)
     ratios = {
         "wanted": means.wanted / means.asked,
-        "side effects": means.unwanted / means.wanted,
-        "identity lost": means.lost / means.wanted,
+        "side effects": means.unwanted / gained,
+        "identity lost": means.lost / gained,
     }
     return pd.DataFrame(ratios).reset_index()
 

@@ -109,9 +109,11 @@ def seconds_per_image(inverter: Inverter, image: Tensor, steps: int, repeats: in
 
 
 def mean_and_interval(values, seed: int = 0) -> tuple[float, float, float]:
-    """Mean and its 95 % percentile bootstrap interval over images (2000 resamples)."""
+    """Mean and its 95 % percentile bootstrap interval over images (2000 resamples); of one image there is none: NaN."""
     values = np.asarray(values, dtype=float)
-    if len(values) < 2 or np.ptp(values) == 0:
+    if len(values) < 2:
+        return values.mean(), np.nan, np.nan
+    if np.ptp(values) == 0:
         return values.mean(), values.mean(), values.mean()
     interval = bootstrap(
         (values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(seed)
@@ -143,16 +145,16 @@ def paired_difference(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str]) 
     for metric in [name for name in table_metrics() if name in a]:
         mean, low, high = mean_and_interval((b[metric] - a[metric]).to_numpy())
         gain = mean if metric in HIGHER_IS_BETTER else -mean
-        better = "neither" if low <= 0 <= high else names[int(gain > 0)]
+        better = names[int(gain > 0)] if low > 0 or high < 0 else "neither"
         record = {"comparison": f"{names[1]} minus {names[0]}", "metric": metric, "difference": mean}
         records.append(record | {"low": low, "high": high, "n": len(a), "better": better})
     return pd.DataFrame(records)
 
 
 def with_intervals(summary: pd.DataFrame, index: str | list[str]) -> pd.DataFrame:
-    """A summary as a table to read: a row per `index`, a column per metric, cells "mean [low, high]"."""
+    """A summary as a table to read: a row per `index`, a column per metric, cells "mean [low, high]" or "mean"."""
     columns = zip(summary["mean"], summary.low, summary.high, strict=True)
-    cells = [f"{mean:.4f} [{low:.4f}, {high:.4f}]" for mean, low, high in columns]
+    cells = [f"{mean:.4f}" + (f" [{low:.4f}, {high:.4f}]" if low == low else "") for mean, low, high in columns]
     table = summary.assign(cell=cells).pivot(index=index, columns="metric", values="cell")
     return table[list(dict.fromkeys(summary.metric))]
 

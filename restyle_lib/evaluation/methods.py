@@ -7,7 +7,7 @@ from restyle_lib.evaluation.cache import digest, remembered_tensors
 from restyle_lib.inversion.inverter import Inverter, Viewed, load_inverter, shipped_inverters
 from restyle_lib.inversion.optimize import hybrid, optimize
 from restyle_lib.inversion.refine import Callback
-from restyle_lib.inversion.result import Inversion
+from restyle_lib.inversion.result import Inversion, joined
 
 # In the paper's order. What is not shipped is left out of every comparison, and the claims say so.
 ENCODERS = {
@@ -78,5 +78,5 @@ def inverted(label: str, encoders: dict[str, Inverter], images: Tensor, steps: i
     weights, parts = digest(*encoders.values(), [encoder.decay for encoder in encoders.values()]), []
     for x in images.split(batch):
         key = digest(label, weights, x, steps)
-        parts.append(remembered_tensors(key, lambda x=x: vars(invert(label, encoders, x, steps))))
-    return Inversion(*(torch.cat([part[name] for part in parts]) for name in ("latents", "images")))
+        parts.append(Inversion(**remembered_tensors(key, lambda x=x: vars(invert(label, encoders, x, steps)))))
+    return joined(parts)

@@ -104,8 +104,7 @@ SECTIONS = [
         "08_ablations",
         tables={"ablations": "Error and identity after some steps, means and 95 % intervals."},
         figures={
-            "ablations.png": "Four ablations: error over steps. Short trainings are of minutes and can be compared "
-            "with each other only.",
+            "ablations.png": "Four ablations: error over steps. Short trainings can be compared with each other only.",
         },
     ),
     Section(

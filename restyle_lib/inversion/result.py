@@ -22,3 +22,8 @@ class Inversion:
         """The code of one step (the last by default) rendered by `G` at its full resolution, [B, 3, H, W]."""
         device = G.w_avg.device
         return torch.cat([G.synthesize(code[None].to(device)).cpu() for code in self.latents[:, step]])
+
+
+def joined(parts: list[Inversion]) -> Inversion:
+    """Inversions of the batches of a set, as one of all its images."""
+    return Inversion(torch.cat([part.latents for part in parts]), torch.cat([part.images for part in parts]))

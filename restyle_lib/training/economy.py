@@ -49,6 +49,8 @@ class Pieces:
     def of(self, n: int, work: Callable[[slice], Result], begin: Callable[[], None]) -> list[Result]:
         """What work(piece) returns for all pieces of n images, which together must do the same as work(slice(n)).
 
+        Batch normalisations are the exception: they see a piece at a time.
+
         begin: called before the first piece, and again before the first of the smaller ones
         Raises MemoryError where even a single image is too much.
         """

@@ -35,7 +35,8 @@ def train(
     """Trains an encoder and returns its averaged weights (EMA), on the device of the pool's generator.
 
     Of several processes, which `accelerate launch` starts, each learns from its share of every batch and returns the
-    same; the first of them writes files. Batches and gradients are the same, up to rounding, for any number of them.
+    same; the first of them writes files. Batches and gradients are the same, up to rounding, for any number of them,
+    except for batch normalisations (of the full-size encoders), which see the share of their process.
 
     pool:    what it learns from: `samples.Pool`, or `photographs.Photographs`
     out:     folder for checkpoint.pt and the one before, log.jsonl, tensorboard/, and the strips of validation

@@ -65,14 +65,14 @@ class Photographs:
         self._batches: Iterator[Tensor] = iter(())
 
     def batch(self, rng: torch.Generator, n: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """n images [n, 3, h, w] in [-1, 1], mirrored by chance where the domain allows it; their codes are NaN.
+        """n images [n, 3, h, w] in [-1, 1], mirrored by chance; their codes are NaN.
 
         rng:   of `samples.generator_for`. Its seed numbers the batch, so that the workers know which ones come next
         share: of the n images, those of this process
         """
         number = rng.initial_seed()
         if self._next != (number, n, share):
-            order = Order(len(self.files), n, share, number, self.domain.mirror)
+            order = Order(len(self.files), n, share, number)
             pin = self.device.type == "cuda"
             loader = DataLoader(self._decoded, batch_sampler=order, num_workers=self.workers, pin_memory=pin)
             self._batches = iter(loader)
@@ -92,8 +92,8 @@ class Order:
     numbers of workers or processes see other images.
     """
 
-    def __init__(self, total: int, n: int, share: slice, first: int, mirror: bool):
-        self.total, self.n, self.share, self.first, self.mirror = total, n, share, first, mirror
+    def __init__(self, total: int, n: int, share: slice, first: int):
+        self.total, self.n, self.share, self.first = total, n, share, first
 
     def __iter__(self) -> Iterator[list[tuple[int, bool]]]:
         number = self.first
@@ -101,7 +101,7 @@ class Order:
             places = [divmod(number * self.n + i, self.total) for i in range(self.n)]
             heads = torch.rand(self.n, generator=torch.Generator().manual_seed(number)) < 0.5
             chosen = [int(permutation(self.total, epoch)[place]) for epoch, place in places]
-            yield [(i, self.mirror and bool(head)) for i, head in zip(chosen, heads, strict=True)][self.share]
+            yield [(i, bool(head)) for i, head in zip(chosen, heads, strict=True)][self.share]
             number += 1
 
 

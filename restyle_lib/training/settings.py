@@ -51,7 +51,10 @@ class Settings:
     optimizer: str = "adam"
     """"adam", or "ranger", with which the paper trains (see training/optimizers.py)."""
     at_a_time: int = 0
-    """Images of a batch that are learned from at a time: fewer take less memory and teach the same; 0: all of them."""
+    """Images of a batch that are learned from at a time: fewer take less memory; 0: all of them.
+
+    They teach the same, except that batch normalisations (of the full-size encoders) see a piece at a time.
+    """
     checkpointing: bool = False
     """Computes activations again instead of keeping them: less memory, more time (see training/economy.py)."""
     compile: bool = False
