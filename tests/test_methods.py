@@ -30,17 +30,17 @@ def test_what_is_not_shipped_is_left_out(monkeypatch):
     assert methods.searches(methods.shipped()) == ["Optimization, W", "Optimization, W+", "Hybrid, pSp"]
 
 
-def test_a_search_begins_where_it_says_and_is_remembered(encoders, tmp_path, monkeypatch):
+def test_a_method_begins_where_it_says_and_is_remembered(encoders, tmp_path, monkeypatch):
     _, photos = sets.aligned_photographs(64)
     monkeypatch.setenv("RESTYLE_CACHE", str(tmp_path))
     encoded = encoders["ReStyle-pSp"].invert(photos, methods.START_STEPS)
-    for label in ("Optimization, W+", "Hybrid, ReStyle-pSp"):
+    for label in ("ReStyle-pSp", "Optimization, W+", "Hybrid, ReStyle-pSp"):
         found = methods.inverted(label, encoders, photos, steps=2, batch=1)
         start = encoded.latents[:, -1] if label in methods.HYBRIDS else encoders["pSp"].G.w_avg.expand(2, 16, -1)
         assert found.latents.shape == (2, 2, 16, 512)
         assert torch.allclose(found.latents[:, 0], start, atol=1e-4)
         assert (found.latents[:, 1] - found.latents[:, 0]).abs().mean() > 1e-3
-    assert len(list((tmp_path / "results").glob("*.safetensors"))) == 4
+    assert len(list((tmp_path / "results").glob("*.safetensors"))) == 6
     monkeypatch.setattr(methods, "invert", lambda *arguments: pytest.fail("it was done before"))
     again = methods.inverted("Hybrid, ReStyle-pSp", encoders, photos, steps=2, batch=1)
     assert torch.equal(again.latents, found.latents) and torch.equal(again.images, found.images)

@@ -56,21 +56,20 @@ def searches(encoders: dict[str, Inverter]) -> list[str]:
 def invert(
     label: str, encoders: dict[str, Inverter], images: Tensor, steps: int, callback: Callback | None = None
 ) -> Inversion:
-    """Images [n, 3, h, w] in [-1, 1] by one of `encoders`, with all its steps, or by one of `searches`.
+    """Images [n, 3, h, w] in [-1, 1] by one of `encoders` or `searches`: latents [n, 2, k, 512], its start and its end.
 
-    A search's latents are [n, 2, k, 512]: where it began, and what it found. All search the codes of one generator,
-    that of the encoders.
-
-    callback: as in `refine` and `optimize`
+    All search the codes of one generator, that of the encoders. callback: as in `refine` and `optimize`
     """
-    if label in encoders:
-        return encoders[label].invert(images, steps, callback)
-    inverter = encoders[HYBRIDS.get(label, next(iter(encoders)))]
     if label in OPTIMIZATIONS:
+        inverter = next(iter(encoders.values()))
         G, x = Viewed(inverter.G, inverter.input_size), inverter.prepare(images)
         return optimize(G, x, OPTIMIZATIONS[label], steps, callback=callback)
-    found = hybrid(inverter, images, inverter.invert(images, START_STEPS), steps, callback)
-    return Inversion(found.latents[:, -2:], found.images[:, -2:])
+    if label in HYBRIDS:
+        inverter = encoders[HYBRIDS[label]]
+        found, ends = hybrid(inverter, images, inverter.invert(images, START_STEPS), steps, callback), [-2, -1]
+    else:
+        found, ends = encoders[label].invert(images, steps, callback), [0, -1]
+    return Inversion(found.latents[:, ends], found.images[:, ends])
 
 
 def inverted(label: str, encoders: dict[str, Inverter], images: Tensor, steps: int, batch: int = 16) -> Inversion:
