@@ -15,6 +15,7 @@ from restyle_lib.torchvision_compat import make_torchvision_importable
 
 # The weights of Wang et al. 2003 for five scales; an image of 64 px is large enough for the first three.
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+AT_A_TIME = 50  # images that a network looks at: thousands would take many GB
 
 
 def l2(a: Tensor, b: Tensor) -> Tensor:
@@ -41,7 +42,8 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
 
 def identity(a: Tensor, b: Tensor) -> Tensor:
     """Centred identity cosine, 1 for the same face; the crop is that of aligned images, so none can go undetected."""
-    return similarity(shared(torch.device("cpu")), a, b)
+    network, pairs = shared(torch.device("cpu")), zip(a.split(AT_A_TIME), b.split(AT_A_TIME), strict=True)
+    return torch.cat([similarity(network, *pair) for pair in pairs])
 
 
 def st_lpips_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -51,8 +53,9 @@ def st_lpips_distance(a: Tensor, b: Tensor) -> Tensor:
     """
     distance = _distance()
     if b not in _FEATURES:
-        _FEATURES[b] = distance.features(b)
-    return distance(a, _FEATURES[b])
+        _FEATURES[b] = [distance.features(part) for part in b.split(AT_A_TIME)]
+    pairs = zip(a.split(AT_A_TIME), _FEATURES[b], strict=True)
+    return torch.cat([distance(part, features) for part, features in pairs])
 
 
 def table_metrics(faces: bool = True) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
