@@ -15,6 +15,7 @@ from restyle_lib.faces.identity import shared
 
 EDITED = ("smile", "age", "pose")  # the paper's edits
 STRENGTHS = (-3.0, -1.5, 1.5, 3.0)
+LEAST = 0.1  # with optimized codes it has happened that an edit does the opposite of what was asked
 LOWER_IS_BETTER = ["side effects", "identity lost"]  # what claim C6 compares
 
 
@@ -65,12 +66,13 @@ def of_images(rows: pd.DataFrame) -> pd.DataFrame:
     wanted:        mean change of the attribute that was asked for, in standard deviations, per unit of strength
     side effects:  change of the other attributes, for each standard deviation of wanted change
     identity lost: 1 - ID, for each standard deviation of wanted change
-    Ratios of means, so that an edit that changes nothing is not the best one; NaN where edits go the wrong way.
+    Ratios of means, so that an edit that changes nothing is not the best one; at least LEAST of what was asked counts
+    as changed in them, so that edits which go the wrong way are bad and not, by a change of sign, the best.
     """
     edits = rows[rows.strength != 0]
     edits = edits.assign(asked=edits.strength.abs(), lost=1 - edits.ID)
     means = edits.groupby(["method", "image"], sort=False)[["wanted", "asked", "unwanted", "lost"]].mean()
-    gained = means.wanted.where(means.wanted > 0)
+    gained = means.wanted.clip(lower=LEAST * means.asked)
     ratios = {
         "wanted": means.wanted / means.asked,
         "side effects": means.unwanted / gained,
