@@ -17,8 +17,8 @@ from restyle_lib.evaluation import report
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 EXECUTED = REPOSITORY / "data" / "results" / "executed"
-# It says how long methods take, so nothing may run beside it. All else that it measures comes from the cache when it
-# has run beside the others before, one thread each, which takes half as long as two threads do by themselves.
+# It says how long methods take, so nothing may run beside it. It runs beside the others before, to fill the cache with
+# all else that it measures: two notebooks of one thread each take less time than one after the other with two threads.
 TIMED = "03_eval.ipynb"
 # The long ones start first, so that none is left alone at the end; 05 and 06 find searches of 03 and 02 in the cache.
 LONG = (TIMED, "02_steps.ipynb", "01_train_encoders.ipynb", "08_ablations.ipynb", "05_editability.ipynb")

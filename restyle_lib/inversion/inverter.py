@@ -48,7 +48,9 @@ class Inverter(nn.Module):
         super().__init__()
         self.encoder, self.G, self.input_size, self.domain, self.decay = encoder, G, input_size, domain, decay
         with torch.no_grad():
-            self.register_buffer("y_avg", Viewed(G, self.input_size).synthesize(G.w_avg[None]))
+            y_avg = Viewed(G, self.input_size).synthesize(G.w_avg[None])
+        # not saved: it follows from G, and threads round it differently, which must not make another inverter of it
+        self.register_buffer("y_avg", y_avg, persistent=False)
 
     @property
     def one_pass(self) -> bool:
