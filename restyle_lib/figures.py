@@ -9,7 +9,7 @@ import pandas as pd
 import seaborn as sns
 import torch
 import torch.nn.functional as F
-from matplotlib.ticker import LogLocator, MultipleLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator
 from torch import Tensor, nn
 
 from restyle_lib.data import to_uint8
@@ -88,6 +88,7 @@ def curves(summary: pd.DataFrame, metrics: Sequence[str]) -> plt.Figure:
                 axis.plot(rows.step, rows["mean"], marker="o", markersize=4, color=colour, label=method)
                 axis.fill_between(rows.step, rows.low, rows.high, color=colour, alpha=0.15)
         axis.set(xlabel="step")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _with_legend(figure, axis)
 
 
