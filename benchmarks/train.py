@@ -58,7 +58,7 @@ class PerSample:
 def plain(job: train.Job, batches: int) -> dry_run.Probe:
     """The plain formulation on the batches of a job; see `dry_run.probe` for what it measures."""
     settings, pool = job.settings, job.pool
-    shape = (settings.in_channels, pool.cut.slots_read, pool.cut.n_styles)
+    shape = (settings.in_channels, pool.slots, pool.cut.n_styles)
     encoder = encoders.build(*shape, settings.design, settings.progressive).to(pool.device)
     critics = critics_of(settings, pool.device)
     identity._LAST.of = lambda images: None  # nothing is remembered

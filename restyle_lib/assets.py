@@ -77,8 +77,8 @@ SHIPPED = {
     "faces-128.safetensors": Shipped(
         "restyle_lib.training.distill --size 128",
         OURS,
-        "d365d71c628d9c15cabbaaab53e0924adb193aeb2fe2ab034f6b4e6aa086467c",
-        5306272,
+        "63f77d9b34b96e6def3771b9ecd258eb623f07d5162b316281c024eeb122cc8f",
+        2696160,
     ),
     "faces-256.safetensors": Shipped(
         "restyle_lib.training.distill --size 256",
@@ -109,6 +109,12 @@ SHIPPED = {
     ),
     "faces-psp.safetensors": Shipped(
         "restyle train psp --ship", OURS, "2920cd67931fc8c68951037264c0a18aeabbac978e272b93b13364aaa95da569", 2188848
+    ),
+    "faces-restyle-e4e-256.safetensors": Shipped(
+        "restyle train restyle-e4e-256 --ship",
+        OURS,
+        "22e53d40cf11eae0bf7ce84336a9bcbcd44f84a2ea84f57a808105abca294c11",
+        2288248,
     ),
     "faces-restyle-e4e.safetensors": Shipped(
         "restyle train restyle-e4e --ship",

@@ -4,6 +4,7 @@ import copy
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restyle_lib.evaluation import metrics
@@ -27,7 +28,8 @@ def bootstrap(
     switch: 0 is the second encoder alone, from its own average
     callback(t, w_t, y_t) is called after each step
     Returns latents [B, steps+1, 16, 512] and images [B, steps+1, 3, s, s]: the first domain's up to index switch - 1,
-    then the second's; the code at index `switch` is the first encoder's, drawn by the second's generator.
+    then the second's, all at the size that the second encoder sees; the code at index `switch` is the first encoder's,
+    drawn by the second's generator.
     Raises ValueError for images as `invert` does, a switch outside 0..steps, and generators of different W.
     """
     if not 0 <= switch <= steps:
@@ -48,7 +50,8 @@ def bootstrap(
 
     refine(second.encoder, view, x, *trail[0], steps - switch, keep, second.decay, first=switch + 1)
     latents, seen = (torch.stack(each, 1).cpu() for each in zip(*trail, strict=True))
-    return Inversion(torch.cat([begun.latents[:, :-1], latents], 1), torch.cat([begun.images[:, :-1], seen], 1))
+    before = F.adaptive_avg_pool2d(begun.images[:, :-1].flatten(0, 1), second.input_size).unflatten(0, (-1, switch))
+    return Inversion(torch.cat([begun.latents[:, :-1], latents], 1), torch.cat([before, seen], 1))
 
 
 def swap(coarse: MobileGenerator, fine: MobileGenerator, size: int) -> MobileGenerator:

@@ -21,6 +21,7 @@ from restyle_lib.inversion.inverter import convert as convert_checkpoint
 from restyle_lib.inversion.optimize import hybrid
 from restyle_lib.inversion.result import Inversion
 
+PHOTOGRAPHS_MODEL = "faces/restyle-e4e-256"
 PHOTO_SIZE = 256  # px of the aligned crop that an inversion starts from and that the strip shows
 
 
@@ -29,7 +30,7 @@ def invert(
     out: Path,
     steps: int = 5,
     optimize: int = 0,
-    model: str = "faces/restyle-psp",
+    model: str = PHOTOGRAPHS_MODEL,
     aligned: bool = False,
 ) -> int:
     """Inverts photographs; writes for each a step strip, the result at full size, the crop it saw, and the latents.
@@ -37,7 +38,7 @@ def invert(
     photos:  image files of any kind and size
     out:     folder, made where missing: NAME-steps.png, NAME-1024.png, NAME-input.png, NAME.safetensors
     steps:   refinement steps N
-    optimize: steps of optimization that begin where the encoder ends (the paper's hybrid), 5 to 10 s for 120: what is
+    optimize: steps of optimization that begin where the encoder ends (the paper's hybrid), about 10 s for 40: what is
              recognisable comes closer; 0 for none
     model:   a shipped inverter, an official pSp, e4e or ReStyle checkpoint, or a .safetensors file
     aligned: the photographs are cropped already
@@ -57,7 +58,7 @@ def edit(
     strength: float = 2.0,
     steps: int = 5,
     optimize: int = 0,
-    model: str = "faces/restyle-psp",
+    model: str = PHOTOGRAPHS_MODEL,
     aligned: bool = False,
 ) -> int:
     """Inverts photographs and edits them; writes for each the edit at full size, a strip of what led to it, the code.

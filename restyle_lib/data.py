@@ -73,16 +73,16 @@ def heldout_codes(G, n: int, seed: int) -> Tensor:
     return G.map(z, psi=0.7)[:, None].repeat(1, G.n_styles, 1)
 
 
-def training_codes(G, n: int, seed: int) -> Tensor:
+def training_codes(G, n: int, seed: int, slots: int = 0) -> Tensor:
     """n codes of W+ [n, k, 512]: psi uniform in [0.5, 1], and half of them two styles that meet at a random slot.
 
-    The styles of a cut generator meet at a slot that it reads; the finer ones follow the last of these. Wider
+    They meet among the first `slots` (0: those that the generator reads); finer ones follow the last of these. Wider
     than the evaluation set on purpose: an encoder's own codes stray from W, and photographs are not at psi 0.7.
     """
     rng, device = torch.Generator().manual_seed(seed), G.w_avg.device  # drawn on the CPU: the same on every device
     z = torch.randn(2 * n, 512, generator=rng)
     psi = 0.5 + 0.5 * torch.rand(2 * n, 1, generator=rng)
-    crossover = torch.randint(1, G.slots_read, (n, 1), generator=rng)
+    crossover = torch.randint(1, slots or G.slots_read, (n, 1), generator=rng)
     crossover[torch.rand(n, 1, generator=rng) < 0.5] = G.n_styles
     from_first = (torch.arange(G.n_styles) < crossover).to(device)
     first, second = torch.lerp(G.w_avg, G.map(z.to(device)), psi.to(device)).chunk(2)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from restyle_lib.data import downsample
 from restyle_lib.torchvision_compat import make_torchvision_importable
 
 
@@ -11,14 +12,19 @@ class PerceptualDistance(nn.Module):
 
     Wraps the shift-tolerant network of the package stlpips-pytorch (Ghildyal and Liu 2022), whose weights are in its
     wheel. `features(target)` may be reused for many images.
+
+    largest: square images of more px are area-averaged to this first; 0: all are seen as they come
     """
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, largest: int = 0):
         super().__init__()
+        self.largest = largest
         self.network = network.requires_grad_(False).eval()
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Unit-normalised feature maps of each layer."""
+        if self.largest and images.shape[-1] > self.largest:
+            images = downsample(images, self.largest)
         maps = self.network.net(self.network.scaling_layer(images.contiguous(memory_format=torch.channels_last)))
         # 1e-20 leaves the values alone and keeps the gradient finite where a position has no active feature
         return [f / ((f.square().sum(1, keepdim=True) + 1e-20).sqrt() + 1e-10) for f in maps]
@@ -31,10 +37,10 @@ class PerceptualDistance(nn.Module):
         return total
 
 
-def st_lpips() -> PerceptualDistance:
-    """ST-LPIPS with its AlexNet trunk, on the CPU."""
+def st_lpips(largest: int = 0) -> PerceptualDistance:
+    """ST-LPIPS with its AlexNet trunk, on the CPU. largest: see `PerceptualDistance`."""
     make_torchvision_importable()
     from stlpips_pytorch import stlpips
 
     network = stlpips.LPIPS(net="alex", variant="shift_tolerant", verbose=False)
-    return PerceptualDistance(network.to(memory_format=torch.channels_last))
+    return PerceptualDistance(network.to(memory_format=torch.channels_last), largest)

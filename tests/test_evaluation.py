@@ -40,6 +40,14 @@ def test_st_lpips_equals_the_package(heldout):
     assert torch.allclose(ours, st_lpips().network(a, b).flatten(), atol=1e-5)
 
 
+def test_st_lpips_can_look_at_smaller_images(heldout):
+    a, b = to_float(heldout.images[:2]).split(1)
+    small = st_lpips()(downsample(a, 64), st_lpips().features(downsample(b, 64)))
+    at_64 = st_lpips(64)
+    assert torch.allclose(at_64(a, at_64.features(b)), small)
+    assert not torch.allclose(st_lpips()(a, st_lpips().features(b)), small, atol=1e-3)
+
+
 def test_st_lpips_has_finite_gradients_where_nothing_is_active():
     flat = torch.zeros(1, 3, 64, 64, requires_grad=True)
     distance = st_lpips()

@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 
 import restyle_lib as rl
 from restyle_lib.data import to_float
-from restyle_lib.encoders.packing import pack, unpack
 from restyle_lib.evaluation import sets
 from restyle_lib.evaluation.metrics import identity, l2
 from restyle_lib.inversion.inverter import save_inverter, shipped_inverters
+from restyle_lib.packing import pack, unpack
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from restyle_lib.encoders.simplified import SimplifiedEncoder
 from restyle_lib.faces.identity import Identity
 from restyle_lib.inversion.inverter import load_inverter, save_inverter, shipped_inverters
 from restyle_lib.inversion.refine import refine
+from restyle_lib.packing import unpack
 from restyle_lib.perceptual import st_lpips
 from restyle_lib.train import change
 from restyle_lib.training import loop, objective, phases, processes, state, states
@@ -500,6 +501,21 @@ def test_encoders_hear_who_is_shown(pool):
     assert not any("network" in name for name in encoder.state_dict())
 
 
+@torch.no_grad()
+def test_larger_images_are_seen_small_and_heard_whole(pool):
+    """Convolutions read them at 64 px, whatever their size; the face-recognition network reads what there is."""
+    encoder = SimplifiedEncoder(6)
+    encoder.begin_as(pool.start)
+    noise = torch.Generator().manual_seed(0)
+    small = torch.cat(data.to_float(pool.images[:4]).chunk(2), dim=1)
+    large = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    large = large + 0.2 * torch.randn(large.shape, generator=noise)
+    encoder.heads.person.weight.zero_()
+    assert torch.allclose(encoder(large), encoder(data.downsample(large, 64)), atol=1e-5)
+    encoder.heads.person.weight[:, :128] = 0.1
+    assert (encoder(large) - encoder(data.downsample(large, 64))).abs().max() > 0.01
+
+
 def test_restyle_has_no_larger_budget_than_psp():
     """The same start, and from there at most as many encoder passes, of which ReStyle spends N on an image."""
     psp, restyle = SETTINGS["psp"], SETTINGS["restyle-psp"]
@@ -542,4 +558,4 @@ def test_recipes_were_made_with_the_settings_in_the_code():
 def test_files_of_the_cut_generators_hold_what_was_learned():
     for size in (64, 128, 256):
         G = rl.load_generator(f"faces-{size}")
-        assert set(load_file(data.WEIGHTS / f"faces-{size}.safetensors")) == set(trainable(G, size))
+        assert set(unpack(load_file(data.WEIGHTS / f"faces-{size}.safetensors"))) == set(trainable(G, size))

@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restyle_lib.data import downsample
 from restyle_lib.faces.identity import EMBEDDING, recognise
 
 # Channels at 1/1, 1/2, 1/4 and 1/8 of the input size, and residual blocks at each. The paper's backbone (IR-SE50,
 # 256 px) has 43 M parameters below its heads; this one suits 64-128 px inputs, two CPU cores and a 5 MB file.
 WIDTHS = (32, 64, 112, 160)
 BLOCKS = (0, 2, 2, 1)
+SEES = 64  # px of the images that the convolutions see; the face-recognition network sees them as they come
 GROUPS = 16  # GroupNorm, not BatchNorm: step 1 sees other statistics than step 5, and processes need not agree
 MAP = 4  # side of the map that the heads read
 HEAD_IN, HEAD_HIDDEN = 8, 128  # channels of the map and of the hidden layer, per head
@@ -93,6 +95,7 @@ class Encoder(nn.Module, ABC):
 
     def forward(self, images: Tensor) -> Tensor:
         people = torch.stack([recognise(each) for each in images.split(3, dim=1)], dim=1)
+        images = downsample(images, min(SEES, images.shape[-1]))
         if self.in_channels == 6:
             images = torch.cat([images, images.roll(3, dims=1)])  # [2B, 6, s, s]: (x || y), then (y || x)
             people = torch.cat([people, people.flip(1)])

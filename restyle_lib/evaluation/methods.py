@@ -18,6 +18,8 @@ ENCODERS = {
     "ReStyle-e4e": "faces/restyle-e4e",
     "ReStyle-pSp, FPN": "faces/restyle-psp-fpn",
 }
+# Trained for photographs, and for longer than the others: measured on these, and no part of the comparison.
+PHOTOGRAPHS = {"ReStyle-e4e, 256 px": "faces/restyle-e4e-256"}
 OPTIMIZATIONS = {"Optimization, W": "W", "Optimization, W+": "W+"}  # and the spaces that they search, from w_avg
 HYBRIDS = {"Hybrid, pSp": "pSp", "Hybrid, ReStyle-pSp": "ReStyle-pSp"}  # and the encoders that they start from
 START_STEPS = 5  # of a hybrid's encoder
@@ -44,8 +46,13 @@ def shipped() -> dict[str, str]:
 
 
 def load_encoders(device: torch.device | str = "cpu") -> dict[str, Inverter]:
-    """The shipped encoders of faces by label, in order."""
+    """The shipped encoders of faces that are compared, by label, in order."""
     return {label: load_inverter(name).to(device) for label, name in shipped().items()}
+
+
+def load_for_photographs(device: torch.device | str = "cpu") -> dict[str, Inverter]:
+    """The encoders of `PHOTOGRAPHS` by label."""
+    return {label: load_inverter(name).to(device) for label, name in PHOTOGRAPHS.items()}
 
 
 def searches(encoders: dict[str, Inverter]) -> list[str]:

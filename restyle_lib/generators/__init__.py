@@ -13,6 +13,7 @@ from restyle_lib.data import WEIGHTS
 from restyle_lib.generators import checkpoints, low_rank
 from restyle_lib.generators.mobile import MobileGenerator, from_ir
 from restyle_lib.generators.openvino_ir import read_constants
+from restyle_lib.packing import unpack
 
 SIZES = (64, 128, 256, 1024)
 TOON = {64: ("small",), 1024: ("shape", "drawing")}  # size -> the files that make a cartoonist of the face generator
@@ -70,7 +71,7 @@ def embedded(size: int, fitted: bool = True) -> MobileGenerator:
     if size < 1024:
         for s in SIZES[:-1]:
             if s < size or (s == size and fitted):
-                G.load_state_dict(load_file(WEIGHTS / f"faces-{s}.safetensors"), strict=False)
+                G.load_state_dict(unpack(load_file(WEIGHTS / f"faces-{s}.safetensors")), strict=False)
     return G.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 

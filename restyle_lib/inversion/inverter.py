@@ -12,12 +12,12 @@ from restyle_lib import encoders
 from restyle_lib.data import WEIGHTS, save_atomically
 from restyle_lib.domains import DOMAINS, Domain, of_dataset
 from restyle_lib.encoders import Encoder, full_size
-from restyle_lib.encoders.packing import pack, unpack
 from restyle_lib.generators import checkpoints, load_generator, stylegan2
 from restyle_lib.generators.checkpoints import CheckpointError
 from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.inversion.refine import Callback, refine
 from restyle_lib.inversion.result import Inversion
+from restyle_lib.packing import pack, unpack
 
 FORMAT = "restyle-companion inverter 1"
 

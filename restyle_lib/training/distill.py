@@ -24,6 +24,7 @@ from restyle_lib.evaluation import sets
 from restyle_lib.evaluation.metrics import psnr
 from restyle_lib.faces.identity import Identity, shared, similarity
 from restyle_lib.generators import embedded
+from restyle_lib.packing import pack, unpack
 from restyle_lib.precision import autocast
 
 POOL_SEED = 1_000_000
@@ -115,6 +116,8 @@ def fit(
     this_round = {"iterations": iterations, "batch": batch, "head_lr": head_lr, "trunk_lr": trunk_lr}
     this_round |= {"identity_weight": identity_weight, "pool": pool, "seed": seed, "pool_seed": POOL_SEED}
     this_round["minutes"] = round((time.perf_counter() - start) / 60, 1)
+    tensors = pack(student)
+    G.load_state_dict(unpack(tensors), strict=False)  # so that the held-out figures are of what is shipped
     path = data.WEIGHTS / f"faces-{size}.safetensors"
     recipe_path = path.with_suffix(".json")
     recipe = {
@@ -123,7 +126,6 @@ def fit(
         "machine": f"{torch.get_num_threads()} CPU threads, {precision.name(CPU)}",
         "heldout": {"n": 200, "psi": 0.7, "seed": sets.HELDOUT_SEED} | validate(G, heldout, size, identity),
     }
-    tensors = {name: p.detach().half().contiguous() for name, p in student.items()}
     data.save_atomically(lambda temporary: save_file(tensors, temporary), path)
     recipe_path.write_text(json.dumps(recipe, indent=2) + "\n")
     return recipe

@@ -68,7 +68,7 @@ def _passes(schedule: Schedule, i: int) -> int:
 
 def networks(settings: Settings, pool, x: Tensor, moco: nn.Module | None = None) -> pd.DataFrame:
     """Parameters in millions, and GMAC for one image x [1, 3, h, w]: each network in the loop, and a whole step."""
-    shape = (settings.in_channels, pool.cut.slots_read, pool.cut.n_styles)
+    shape = (settings.in_channels, pool.slots, pool.cut.n_styles)
     encoder = encoders.build(*shape, settings.design, settings.progressive).to(pool.device).eval()
     critics = critics_of(settings, pool.device, moco)
     codes = torch.full((1, pool.cut.n_styles, len(pool.cut.w_avg)), torch.nan, device=pool.device)
@@ -118,7 +118,7 @@ def report(settings: Settings, pool, heldout: Tensor, moco: nn.Module | None = N
 
 def _validation(settings: Settings, pool, heldout: Tensor) -> float:
     """Seconds for one image."""
-    shape = (settings.in_channels, pool.cut.slots_read, pool.cut.n_styles)
+    shape = (settings.in_channels, pool.slots, pool.cut.n_styles)
     encoder = encoders.build(*shape, settings.design, settings.progressive).to(pool.device).eval()
     begin = time.perf_counter()
     validate(encoder, pool, heldout[:2], settings.decay, faces=False)

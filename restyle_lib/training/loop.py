@@ -51,7 +51,7 @@ def train(
     torch.manual_seed(settings.seed)
     economy.keep_freed_memory()
     accelerator = processes.start(pool.device)
-    schedule, heads = Schedule(settings), pool.cut.slots_read
+    schedule, heads = Schedule(settings), pool.slots
     log_every = log_every or min(20, 1 + schedule.total // 30)
     encoder = encoders.build(settings.in_channels, heads, pool.cut.n_styles, settings.design, settings.progressive)
     if pool.start:

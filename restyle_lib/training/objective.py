@@ -39,7 +39,7 @@ def critics_of(settings: Settings, device: torch.device, embed: nn.Module | None
         embed = identity.shared(device)
     codes = Adversary(latent_discriminator(), settings, device) if settings.lambda_latent_adversarial else None
     images = Adversary(image_discriminator(), settings, device) if settings.lambda_image_adversarial else None
-    return Critics(embed, st_lpips().to(device), codes, images)
+    return Critics(embed, st_lpips(settings.lpips_size).to(device), codes, images)
 
 
 class Whole(NamedTuple):
@@ -66,7 +66,7 @@ def batch_losses(settings: Settings, pool, critics: Critics, states: States, who
     part = len(x) / whole.n
     known_part = int(mine.sum()) / max(whole.known, 1)
     unknown_part = int((~mine).sum()) / max(whole.n - whole.known, 1)
-    slots, nothing = pool.cut.slots_read, x.new_zeros(())
+    slots, nothing = pool.slots, x.new_zeros(())
     weights = {
         "l2": settings.lambda_l2,
         "lpips": settings.lambda_lpips,

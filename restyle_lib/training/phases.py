@@ -44,7 +44,7 @@ def learn_pairs(encoder: nn.Module, pool, pairs: list[Tensor], n: int, piece: sl
     """
     x, y, residual = (part[piece] for part in pairs)
     found = encoder(x if encoder.in_channels == 3 else torch.cat([x, y], dim=1))
-    loss = len(x) / n * losses.latent(found, residual, pool.codes_scale, pool.cut.slots_read)
+    loss = len(x) / n * losses.latent(found, residual, pool.codes_scale, pool.slots)
     loss.backward()
     return Learned({"latent": loss.detach()})
 
@@ -88,7 +88,7 @@ def teach(accelerator: Accelerator, critics: Critics, pool, learned: Learned, it
     """
     record = {}
     if critics.codes:
-        fake = accelerator.gather(learned.first[0][:, : pool.cut.slots_read].contiguous()).flatten(0, 1)
+        fake = accelerator.gather(learned.first[0][:, : pool.slots].contiguous()).flatten(0, 1)
         z = torch.randn(len(fake), len(pool.cut.w_avg), generator=rng)
         real = pool.cut.map(z.to(pool.device))
         record["d_codes"] = critics.codes.learn(accelerator, real, fake, iteration, rng)

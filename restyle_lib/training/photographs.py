@@ -47,6 +47,7 @@ class Photographs:
         if domain.output_size and domain.output_size != G.resolution[1]:
             raise ValueError(f"{domain.name} are made at {domain.output_size} px, the generator's at {G.resolution[1]}")
         self.cut, self.domain, self.device, self.start = Viewed(G, domain.input_size), domain, G.w_avg.device, start
+        self.slots = self.cut.slots_read
         with torch.no_grad():
             self.average_image = self.cut.synthesize(G.w_avg[None])[0]
         source, self.workers = collection(images), workers

@@ -31,22 +31,24 @@ class Pool:
         if settings.shown and (settings.disturb or settings.warmup_passes):
             raise ValueError("what another generator shows can only be learned from its codes: no disturb, no warm-up")
         self.shown = load_generator(settings.shown).to(self.device) if settings.shown else cut
+        self.start = load_inverter(settings.init).encoder.to(self.device) if settings.init else None
+        # slots that a head of the encoder speaks for; the finer ones follow the last, in all codes that it learns from
+        self.slots = self.start.n_heads if self.start else cut.slots_read
         with torch.no_grad():
             self.average_image = cut.synthesize(cut.w_avg[None])[0]  # y_0 = G(w_avg), [3, s, s]
-        renders = data.renders(full, "train", settings.renders, POOL_SEED, shard=100).agreeing(cut.slots_read - 1)
+        renders = data.renders(full, "train", settings.renders, POOL_SEED, shard=100).agreeing(self.slots - 1)
         self.n_full = len(renders)
         images = [data.to_uint8(data.downsample(data.to_float(x), self.size)) for x in renders.images.split(256)]
-        sampled = data.training_codes(cut, settings.cut_samples, settings.seed + 1).cpu()
+        sampled = data.training_codes(cut, settings.cut_samples, settings.seed + 1, self.slots).cpu()
         self.codes = torch.cat([renders.codes, sampled])
         images.append(self._render(sampled, "sampling the cut generator"))
         self.images = torch.cat(images)
         self.codes_scale = (self.codes - cut.w_avg.cpu()).std().item()
         self.whitening = losses.whitening(cut)
-        self.start = load_inverter(settings.init).encoder.to(self.device) if settings.init else None
         self.disturbs, self.one_pass = settings.disturb, settings.in_channels == 3
         if settings.warmup_passes:
             rng = torch.Generator().manual_seed(settings.seed + 2)
-            self.near_codes = scatter(self.codes, cut.slots_read, rng)
+            self.near_codes = scatter(self.codes, self.slots, rng)
             self.near_images = self._render(self.near_codes, "sampling near pairs")
 
     @torch.no_grad()
@@ -77,7 +79,7 @@ class Pool:
         """
         i = torch.randint(self.n_full, (n // 2,), generator=rng)
         seed = int(torch.randint(2**62, (1,), generator=rng))
-        codes = scatter(data.training_codes(self.cut, n - n // 2, seed), self.cut.slots_read, rng)
+        codes = scatter(data.training_codes(self.cut, n - n // 2, seed, self.slots), self.slots, rng)
         with torch.no_grad(), autocast(self.device):
             fresh = self.shown.synthesize(codes).float().clamp(-1, 1)
         x = torch.cat([data.to_float(self.images[i].to(self.device)), fresh])
@@ -136,7 +138,7 @@ def disturb(x: Tensor, other: Tensor, rng: torch.Generator) -> Tensor:
 def scatter(codes: Tensor, slots: int, rng: torch.Generator) -> Tensor:
     """Codes [n, k, 512], each moved towards a random other one, in each slot by its own share: most moves are small.
 
-    The slots from `slots` on, which a cut generator does not read, follow the last that it does.
+    The slots from `slots` on follow the last before them.
     """
     n, k, _ = codes.shape
     other = codes[torch.randperm(n, generator=rng).to(codes.device)]

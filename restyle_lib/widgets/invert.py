@@ -28,7 +28,9 @@ class InvertPanel(ipw.HBox):
         self.method = ipw.Dropdown(options=methods, description="Method", style=LABELLED, layout=wide(224))
         self.method.value = FAVOURITE if FAVOURITE in methods else methods[0]
         self.steps = ipw.BoundedIntText(steps, 1, MOST_STEPS, description="Steps", style=LABELLED, layout=wide(110))
-        tooltip = "hybrid: steps of optimization that go on from the encoder's code, 5 to 10 s for 120; 0 for none"
+        tooltip = (
+            "hybrid: steps of optimization that go on from the encoder's code, 5 to 10 s for 120 at 64 px; 0 for none"
+        )
         more = {"description": "then optimize", "tooltip": tooltip, "style": {"description_width": "96px"}}
         self.optimize = ipw.BoundedIntText(0, 0, MOST_OPTIMIZED, step=20, layout=wide(160), **more)
         self.button = ipw.Button(description="Invert", button_style="primary", icon="play", layout=wide(90))

@@ -1,4 +1,4 @@
-"""An encoder's weights at 8 bits each, a scale per output channel: eight encoders fit where four did in fp16."""
+"""Weights at 8 bits each, a scale per output channel: eight encoders fit where four did in fp16."""
 
 import torch
 from torch import Tensor
