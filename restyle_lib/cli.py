@@ -16,12 +16,11 @@ from restyle_lib.data import save_atomically
 from restyle_lib.domains import Domain
 from restyle_lib.evaluation import command as evaluation
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
-from restyle_lib.inversion.inverter import Inverter, load_inverter
+from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Inverter, load_inverter
 from restyle_lib.inversion.inverter import convert as convert_checkpoint
 from restyle_lib.inversion.optimize import hybrid
 from restyle_lib.inversion.result import Inversion
 
-PHOTOGRAPHS_MODEL = "faces/restyle-e4e-256"
 PHOTO_SIZE = 256  # px of the aligned crop that an inversion starts from and that the strip shows
 
 
@@ -30,7 +29,7 @@ def invert(
     out: Path,
     steps: int = 5,
     optimize: int = 0,
-    model: str = PHOTOGRAPHS_MODEL,
+    model: str = FOR_PHOTOGRAPHS,
     aligned: bool = False,
 ) -> int:
     """Inverts photographs; writes for each a step strip, the result at full size, the crop it saw, and the latents.
@@ -58,7 +57,7 @@ def edit(
     strength: float = 2.0,
     steps: int = 5,
     optimize: int = 0,
-    model: str = PHOTOGRAPHS_MODEL,
+    model: str = FOR_PHOTOGRAPHS,
     aligned: bool = False,
 ) -> int:
     """Inverts photographs and edits them; writes for each the edit at full size, a strip of what led to it, the code.

@@ -23,8 +23,8 @@ class PerceptualDistance(nn.Module):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Unit-normalised feature maps of each layer."""
-        if self.largest and images.shape[-1] > self.largest:
-            images = downsample(images, self.largest)
+        if self.largest:
+            images = downsample(images, min(self.largest, images.shape[-1]))
         maps = self.network.net(self.network.scaling_layer(images.contiguous(memory_format=torch.channels_last)))
         # 1e-20 leaves the values alone and keeps the gradient finite where a position has no active feature
         return [f / ((f.square().sum(1, keepdim=True) + 1e-20).sqrt() + 1e-10) for f in maps]

@@ -10,7 +10,7 @@ from restyle_lib.data import downsample
 from restyle_lib.faces.identity import EMBEDDING, recognise
 
 # Channels at 1/1, 1/2, 1/4 and 1/8 of the input size, and residual blocks at each. The paper's backbone (IR-SE50,
-# 256 px) has 43 M parameters below its heads; this one suits 64-128 px inputs, two CPU cores and a 5 MB file.
+# 256 px) has 43 M parameters below its heads; this one suits 64 px inputs, two CPU cores and a file of 2 MB.
 WIDTHS = (32, 64, 112, 160)
 BLOCKS = (0, 2, 2, 1)
 SEES = 64  # px of the images that the convolutions see; the face-recognition network sees them as they come

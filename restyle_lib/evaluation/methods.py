@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from restyle_lib.evaluation.cache import digest, remembered_tensors
-from restyle_lib.inversion.inverter import Inverter, Viewed, load_inverter, shipped_inverters
+from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Inverter, Viewed, load_inverter, shipped_inverters
 from restyle_lib.inversion.optimize import hybrid, optimize
 from restyle_lib.inversion.refine import Callback
 from restyle_lib.inversion.result import Inversion, joined
@@ -19,7 +19,7 @@ ENCODERS = {
     "ReStyle-pSp, FPN": "faces/restyle-psp-fpn",
 }
 # Trained for photographs, and for longer than the others: measured on these, and no part of the comparison.
-PHOTOGRAPHS = {"ReStyle-e4e, 256 px": "faces/restyle-e4e-256"}
+PHOTOGRAPHS = {"ReStyle-e4e, 256 px": FOR_PHOTOGRAPHS}
 OPTIMIZATIONS = {"Optimization, W": "W", "Optimization, W+": "W+"}  # and the spaces that they search, from w_avg
 HYBRIDS = {"Hybrid, pSp": "pSp", "Hybrid, ReStyle-pSp": "ReStyle-pSp"}  # and the encoders that they start from
 START_STEPS = 5  # of a hybrid's encoder
@@ -45,14 +45,9 @@ def shipped() -> dict[str, str]:
     return {label: name for label, name in ENCODERS.items() if name in names}
 
 
-def load_encoders(device: torch.device | str = "cpu") -> dict[str, Inverter]:
-    """The shipped encoders of faces that are compared, by label, in order."""
-    return {label: load_inverter(name).to(device) for label, name in shipped().items()}
-
-
-def load_for_photographs(device: torch.device | str = "cpu") -> dict[str, Inverter]:
-    """The encoders of `PHOTOGRAPHS` by label."""
-    return {label: load_inverter(name).to(device) for label, name in PHOTOGRAPHS.items()}
+def load_encoders(device: torch.device | str = "cpu", names: dict[str, str] | None = None) -> dict[str, Inverter]:
+    """Encoders by label, in order. names: theirs by label, such as `PHOTOGRAPHS`; else those that are compared."""
+    return {label: load_inverter(name).to(device) for label, name in (names or shipped()).items()}
 
 
 def searches(encoders: dict[str, Inverter]) -> list[str]:

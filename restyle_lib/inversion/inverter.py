@@ -20,6 +20,7 @@ from restyle_lib.inversion.result import Inversion
 from restyle_lib.packing import pack, unpack
 
 FORMAT = "restyle-companion inverter 1"
+FOR_PHOTOGRAPHS = "faces/restyle-e4e-256"  # the shipped one that does best on them
 
 
 class Viewed(nn.Module):

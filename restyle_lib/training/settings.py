@@ -100,7 +100,7 @@ class Settings:
 
 # Gentle: what they start from is good already, and 4e-4 spoils more of it at first than such runs make up for. Identity
 # has three times the paper's weight, since 64 px show so little of it.
-FROM_START = {"init": "faces/start", "loop_lr": 1.5e-4, "lambda_id": 0.3}
+FROM_START = {"init": "faces/start", "warmup_passes": 0, "cut_samples": 0, "loop_lr": 1.5e-4, "lambda_id": 0.3}
 ONE_PASS = FROM_START | {"in_channels": 3, "steps": 1, "long_every": 0, "batch": 8}
 # A decay of 1 / t: these encoders are small, and of what they see differ a part is beyond the 64 px generator. At full
 # length that part adds up from step to step, and the error rises from step 5 on.
@@ -126,56 +126,46 @@ SETTINGS = {
     ),
     "second": Settings(
         **ONE_PASS | {"init": "runs/rough/rough.safetensors", "loop_lr": 4e-4, "lambda_id": 0.1},
-        warmup_passes=0,
         loop_passes=52_000,
-        cut_samples=0,
         lambda_prior=0.0,
     ),
     "start": Settings(
         **ONE_PASS | {"init": "runs/second/second.safetensors", "lambda_id": 0.1},
-        warmup_passes=0,
         loop_passes=36_000,
-        cut_samples=0,
     ),
     # From here on, 20,000 passes for each.
-    "psp": Settings(**ONE_PASS, warmup_passes=0, loop_passes=20_000, cut_samples=0, design="pyramid"),
-    "e4e": Settings(**ONE_PASS | E4E, warmup_passes=0, loop_passes=20_000, cut_samples=0, design="pyramid"),
+    "psp": Settings(**ONE_PASS, loop_passes=20_000, design="pyramid"),
+    "e4e": Settings(**ONE_PASS | E4E, loop_passes=20_000, design="pyramid"),
     # the published one has no identity loss
     "idinvert": Settings(
         **ONE_PASS | {"lambda_id": 0},
-        warmup_passes=0,
         loop_passes=20_000,
-        cut_samples=0,
         lambda_image_adversarial=0.08,
     ),
-    "restyle-psp": Settings(**RESTYLE, warmup_passes=0, cut_samples=0),
-    "restyle-e4e": Settings(**RESTYLE | E4E, warmup_passes=0, cut_samples=0),
+    "restyle-psp": Settings(**RESTYLE),
+    "restyle-e4e": Settings(**RESTYLE | E4E),
     # Faces in, cartoons out; the losses are between cartoons. It begins as the faces' encoder, which has seen more.
     "toon-restyle-psp": Settings(
         **RESTYLE
         | {"replay_passes": 1_600, "init": "faces/restyle-psp", "loop_lr": 3e-4, "decay": 0.5, "lambda_id": 0.1},
         generator="toon-64",
         shown="faces-64",
-        warmup_passes=0,
-        cut_samples=0,
         loop_passes=500,
         disturb=False,
     ),
     # For photographs, and outside the comparison, since it goes on from ReStyle-e4e for 15,600 passes more. With 256 px
     # in the loop the face-recognition network hears at four times the resolution, and what the loop corrects is nearly
-    # what the code renders at 1024 px. All slots are free from the start. 256 px make larger states: fewer of them, and
-    # LPIPS at 128 px, which costs a quarter.
+    # what the code renders at 1024 px. All slots are free from the second batch on. 256 px make larger states: fewer of
+    # them, and LPIPS at 128 px, which costs a quarter.
     "restyle-e4e-256": Settings(
         **RESTYLE | E4E | {"init": "faces/restyle-e4e", "loop_lr": 1.5e-4, "lambda_id": 0.5, "replay_passes": 14_000},
         generator="faces-256",
         lpips_size=128,
         free_from=0.0,
         free_every=1e-9,
-        warmup_passes=0,
-        cut_samples=0,
         loop_passes=1_600,
         replay_states=48,
         validate_every=500,
     ),
-    "restyle-psp-fpn": Settings(**RESTYLE, warmup_passes=0, cut_samples=0, design="pyramid"),
+    "restyle-psp-fpn": Settings(**RESTYLE, design="pyramid"),
 }
