@@ -14,6 +14,7 @@ import restyle_lib as rl
 from restyle_lib import editing, losses
 from restyle_lib.evaluation import sets
 from restyle_lib.faces import attributes
+from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS
 from restyle_lib.training import directions
 
 
@@ -146,7 +147,7 @@ def test_restyle_edit_writes_strip_edit_and_code(tmp_path):
     assert {path.name for path in out.iterdir()} == {f"{name}-strip.png", f"{name}-1024.png", f"{name}.safetensors"}
     codes = load_file(out / f"{name}.safetensors")["latents"]
     crop = rl.to_tensor(rl.align(rl.open_photo(photo), 256))
-    inverted = rl.load_inverter("faces/restyle-psp").invert(crop, 1).latents[:, -1]
+    inverted = rl.load_inverter(FOR_PHOTOGRAPHS).invert(crop, 1).latents[:, -1]
     assert torch.allclose(codes, rl.edit(inverted, "smile", -1.5), atol=1e-4)
     with torch.no_grad():
         rendered = rl.to_image(rl.load_generator("faces-1024").synthesize(codes))
