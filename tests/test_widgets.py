@@ -16,8 +16,10 @@ import restyle_lib as rl
 from restyle_lib import widgets
 from restyle_lib.evaluation import sets
 from restyle_lib.images import open_photo
+from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS
 
-METHOD, STEPS = "faces/restyle-psp", 3
+METHOD, STEPS = FOR_PHOTOGRAPHS, 3  # what the explorer begins with
+NAME = METHOD.removeprefix("faces/")
 
 
 def jpeg(image: Image.Image) -> bytes:
@@ -133,7 +135,7 @@ def test_a_render_inverts_and_a_new_photograph_clears_the_steps(explorer, face):
     explorer.invert.steps.value = 2
     click(explorer, explorer.invert.button)
     assert explorer.steps.slider.max == explorer.steps.slider.value == explorer.invert.progress.value == 2
-    assert explorer.session.inverted.stem == "held-out-render-2-restyle-psp"
+    assert explorer.session.inverted.stem == f"held-out-render-2-{NAME}"
     upload(explorer, "me.jpg", face)
     assert explorer.steps.slider.disabled and explorer.steps.output.picture.value == widgets.BLANK
     assert not explorer.steps.files.value and not explorer.steps.numbers.value
@@ -164,7 +166,7 @@ def test_the_full_render_and_the_files(inverted):
     assert steps.full.layout.display == "none" and not steps.button.disabled
     links = re.findall(r'download="(.*?)" href="data:.*?;base64,(.*?)"', steps.files.value)
     files = {name: b64decode(content) for name, content in links}
-    stem = "Eileen-Collins-restyle-psp"
+    stem = f"Eileen-Collins-{NAME}"
     assert list(files) == [f"{stem}-steps.png", f"{stem}.safetensors", f"{stem}-step1-1024.png"]
     assert Image.open(io.BytesIO(files[f"{stem}-steps.png"])).width > (STEPS + 2) * 256
     assert Image.open(io.BytesIO(files[f"{stem}-step1-1024.png"])).tobytes() == full.tobytes()
@@ -197,7 +199,7 @@ def test_the_hybrid_is_one_step_more(explorer):
     click(explorer, explorer.invert.button)
     assert explorer.steps.slider.max == 3 and explorer.invert.progress.value == 4
     assert "optimized" in explorer.steps.output.caption.value and "2 of optimization" in message(explorer)
-    assert explorer.session.inverted.stem.endswith("restyle-psp-optimized")
+    assert explorer.session.inverted.stem.endswith(f"{NAME}-optimized")
     click(explorer, explorer.steps.button)
     assert explorer.steps.full.layout.display == "flex" and not is_error(explorer)
 
@@ -221,7 +223,7 @@ def test_edits_of_a_step(inverted):
     assert took - (time.perf_counter() - start) < 1, "0.3 s on an idle machine"
     links = re.findall(r'download="(.*?)" href="data:.*?;base64,(.*?)"', edit.files.value)
     (picture, full), (name, latents) = ((name, b64decode(content)) for name, content in links)
-    stem = f"Eileen-Collins-restyle-psp-step{STEPS}-smile-2"
+    stem = f"Eileen-Collins-{NAME}-step{STEPS}-smile-2"
     assert (picture, name) == (f"{stem}.png", f"{stem}.safetensors")
     assert Image.open(io.BytesIO(full)).size == (1024, 1024)
     assert torch.allclose(load(latents)["latents"], rl.edit(codes, "smile", -2.0))

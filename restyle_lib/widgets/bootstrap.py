@@ -9,7 +9,8 @@ from torch import Tensor
 
 from restyle_lib.bootstrapping import bootstrap
 from restyle_lib.images import to_tensor
-from restyle_lib.widgets.invert import FAVOURITE, MOST_STEPS, count
+from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS
+from restyle_lib.widgets.invert import MOST_STEPS, count
 from restyle_lib.widgets.parts import FILL, WIDTH, wide
 from restyle_lib.widgets.pictures import draw
 from restyle_lib.widgets.session import Photo, Session
@@ -26,7 +27,7 @@ class BootstrapPanel(ipw.VBox):
         labelled = {"style": {"description_width": "110px"}, "layout": wide(330)}
         self.first = ipw.Dropdown(options=methods, description="First encoder", **labelled)
         self.second = ipw.Dropdown(options=methods, description="Second encoder", **labelled)
-        self.first.value = FAVOURITE if FAVOURITE in methods else methods[0]
+        self.first.value = FOR_PHOTOGRAPHS if FOR_PHOTOGRAPHS in methods else methods[0]
         self.second.value = next((name for name in methods if name.startswith("toon/")), methods[-1])
         self.switch = ipw.BoundedIntText(1, 1, MOST_STEPS, description="Steps of the first", **labelled)
         self.steps = ipw.BoundedIntText(steps, 1, MOST_STEPS, description="Steps in all", **labelled)

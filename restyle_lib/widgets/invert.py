@@ -8,7 +8,7 @@ import ipywidgets as ipw
 from torch import Tensor
 
 from restyle_lib.images import to_tensor
-from restyle_lib.inversion.inverter import Inverter
+from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Inverter
 from restyle_lib.inversion.optimize import hybrid
 from restyle_lib.inversion.refine import Callback
 from restyle_lib.widgets.parts import FILL, LABELLED, WIDTH, wide
@@ -17,7 +17,6 @@ from restyle_lib.widgets.session import Inverted, Photo, Session
 
 MOST_STEPS = 10  # as many as any training looked at
 MOST_OPTIMIZED = 1000
-FAVOURITE = "faces/restyle-psp"
 
 
 class InvertPanel(ipw.HBox):
@@ -25,11 +24,11 @@ class InvertPanel(ipw.HBox):
 
     def __init__(self, session: Session, methods: Sequence[str], steps: int):
         self.session = session
-        self.method = ipw.Dropdown(options=methods, description="Method", style=LABELLED, layout=wide(224))
-        self.method.value = FAVOURITE if FAVOURITE in methods else methods[0]
+        self.method = ipw.Dropdown(options=methods, description="Method", style=LABELLED, layout=wide(242))
+        self.method.value = FOR_PHOTOGRAPHS if FOR_PHOTOGRAPHS in methods else methods[0]
         self.steps = ipw.BoundedIntText(steps, 1, MOST_STEPS, description="Steps", style=LABELLED, layout=wide(110))
         tooltip = (
-            "hybrid: steps of optimization that go on from the encoder's code, 5 to 10 s for 120 at 64 px; 0 for none"
+            "hybrid: steps of optimization that go on from the encoder's code, five a second at 256 px; 0 for none"
         )
         more = {"description": "then optimize", "tooltip": tooltip, "style": {"description_width": "96px"}}
         self.optimize = ipw.BoundedIntText(0, 0, MOST_OPTIMIZED, step=20, layout=wide(160), **more)
