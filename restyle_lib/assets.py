@@ -110,12 +110,6 @@ SHIPPED = {
     "faces-psp.safetensors": Shipped(
         "restyle train psp --ship", OURS, "2920cd67931fc8c68951037264c0a18aeabbac978e272b93b13364aaa95da569", 2188848
     ),
-    "faces-restyle-e4e-256.safetensors": Shipped(
-        "restyle train restyle-e4e-256 --ship",
-        OURS,
-        "22e53d40cf11eae0bf7ce84336a9bcbcd44f84a2ea84f57a808105abca294c11",
-        2288248,
-    ),
     "faces-restyle-e4e.safetensors": Shipped(
         "restyle train restyle-e4e --ship",
         OURS,
@@ -127,6 +121,12 @@ SHIPPED = {
         OURS,
         "480c80109395fd2404944ad3b0e418ffdc77d858a60f2ddb41d43e48e3064d6e",
         2288248,
+    ),
+    "faces-restyle-psp-256.safetensors": Shipped(
+        "restyle_lib.making.encoders",
+        OURS,
+        "122bb6971905956016845c775e41237f696c8b297269f04df565ffb4c4927e8e",
+        9048960,
     ),
     "faces-restyle-psp-fpn.safetensors": Shipped(
         "restyle train restyle-psp-fpn --ship",

@@ -20,7 +20,7 @@ def perceptual(distance: nn.Module, y: Tensor, x_features: list[Tensor]) -> Tens
 
 def identity(network: nn.Module, y: Tensor, x_embedding: Tensor) -> Tensor:
     """1 - cosine of face embeddings (pSp eq. 4); `network` is `restyle_lib.faces.identity.Identity`."""
-    return 1 - torch.linalg.vecdot(network(y).float(), x_embedding.float()).mean()
+    return 1 - (network(y).float() * x_embedding.float()).sum(1).mean()  # no vecdot: autocast would round it to bf16
 
 
 def latent(codes: Tensor, target: Tensor, scale: float, slots: int) -> Tensor:

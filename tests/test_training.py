@@ -552,6 +552,8 @@ def test_recipes_were_made_with_the_settings_in_the_code():
     for inverter in shipped_inverters():
         name = inverter.removeprefix("faces/").replace("/", "-")
         recipe = json.loads((data.WEIGHTS / f"{inverter.replace('/', '-')}.json").read_text())
+        if "rounds" in recipe:  # of making/encoders.py
+            continue
         assert recipe["settings"] == dataclasses.asdict(SETTINGS[name])
 
 

@@ -18,8 +18,8 @@ ENCODERS = {
     "ReStyle-e4e": "faces/restyle-e4e",
     "ReStyle-pSp, FPN": "faces/restyle-psp-fpn",
 }
-# Trained for photographs, and for longer than the others: measured on these, and no part of the comparison.
-PHOTOGRAPHS = {"ReStyle-e4e, 256 px": FOR_PHOTOGRAPHS}
+# Larger than the others, trained on photographs and for longer: measured on these, and no part of the comparison.
+PHOTOGRAPHS = {"ReStyle-pSp, 256 px": FOR_PHOTOGRAPHS}
 OPTIMIZATIONS = {"Optimization, W": "W", "Optimization, W+": "W+"}  # and the spaces that they search, from w_avg
 HYBRIDS = {"Hybrid, pSp": "pSp", "Hybrid, ReStyle-pSp": "ReStyle-pSp"}  # and the encoders that they start from
 START_STEPS = 5  # of a hybrid's encoder

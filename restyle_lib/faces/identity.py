@@ -12,6 +12,7 @@ from restyle_lib.data import WEIGHTS
 from restyle_lib.faces import networks
 
 EMBEDDING = 128  # length of an embedding
+MAP_CHANNELS, MAP_SIZES = (32, 64, 128), (64, 32, 16)  # of the maps that encoders of 256 px look at
 # (x0, y0, x1, y1) of the face in an FFHQ-aligned image of 256 px; the network was trained on such tight crops.
 IDENTITY_CROP = (38, 64, 218, 244)
 ATTRIBUTE_CROP = (32, 56, 224, 248)
@@ -51,6 +52,12 @@ class Identity(nn.Module):
     def _look(self, images: Tensor) -> Tensor:
         raw = self.network(face_crop(images, IDENTITY_CROP, 150)).float()  # autocast or not: the mean is subtracted
         return F.normalize(raw - self.mean, dim=1)
+
+    def look(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The embeddings, and the network's maps of the face: 32, 64 and 128 channels at 35, 17 and 8 px."""
+        crops = face_crop(images, IDENTITY_CROP, 150)
+        raw, maps = networks.recognition_with_maps(self.network.tensors(), crops)
+        return F.normalize(raw.float() - self.mean, dim=1), maps
 
 
 class _Last:
@@ -96,6 +103,25 @@ def recognise(images: Tensor) -> Tensor:
     by all of them, so it is in none of their files.
     """
     return math.sqrt(EMBEDDING) * shared(images.device)(images)
+
+
+@torch.compiler.disable
+@torch.no_grad()
+def recognise_in_place(images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """What the frozen network sees in FFHQ-aligned images [B, 3, 256, 256] in [-1, 1], for encoders of that size.
+
+    Embeddings as `recognise` returns them, and three maps [B, c, s, s] with s = 64, 32 and 16, which show the face
+    where it is in the image, and zeros around it.
+    """
+    embeddings, maps = shared(images.device).look(images)
+    return math.sqrt(EMBEDDING) * embeddings, [_in_place(m, s) for m, s in zip(maps, MAP_SIZES, strict=True)]
+
+
+def _in_place(face: Tensor, size: int) -> Tensor:
+    """A map of the crop -> a map of the whole image, [B, c, size, size]."""
+    x0, y0, x1, y1 = (round(v * size / 256) for v in IDENTITY_CROP)
+    face = F.interpolate(face, (y1 - y0, x1 - x0), mode="bilinear")
+    return F.pad(face, (x0, size - x1, y0, size - y1))
 
 
 def similarity(identity: Identity, a: Tensor, b: Tensor) -> Tensor:

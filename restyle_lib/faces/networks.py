@@ -7,6 +7,7 @@ stride 2 on an even size pads the bottom and right only.
 
 import json
 from collections.abc import Callable
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,11 @@ class FaceNetwork(nn.Module):
             self.register_buffer(safe, tensors[name])
 
     def forward(self, images: Tensor):
-        return self.function({name: getattr(self, safe) for safe, name in self.names.items()}, images)
+        return self.function(self.tensors(), images)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its weights, by their published names."""
+        return {name: getattr(self, safe) for safe, name in self.names.items()}
 
 
 def load(name: str) -> FaceNetwork:
@@ -56,17 +61,26 @@ def _fold_scales(tensors: dict[str, Tensor]) -> None:
 
 def recognition(p: dict[str, Tensor], images: Tensor) -> Tensor:
     """dlib's face ResNet: [B, 3, 150, 150] -> embeddings [B, 128], not normalised."""
+    return recognition_with_maps(p, images)[0]
+
+
+def recognition_with_maps(p: dict[str, Tensor], images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The same, and the maps after the blocks MAPPED: 32, 64 and 128 channels, at 35, 17 and 8 px."""
     x = F.relu(_folded(p, "conv32_down", _normalise(images), stride=2, padding=0))
     x = F.max_pool2d(x, 3, 2)
+    maps = []
     for block in RECOGNITION_BLOCKS:
         x = (_down if "down" in block else _residual)(p, block, x)
-    return F.linear(x.mean((2, 3)), p["fc"])
+        if block in MAPPED:
+            maps.append(x)
+    return F.linear(x.mean((2, 3)), p["fc"]), maps
 
 
 RECOGNITION_BLOCKS = (  # noqa: SIM905 (one word a block reads better)
     "conv32_1 conv32_2 conv32_3 conv64_down conv64_1 conv64_2 conv64_3 conv128_down conv128_1 conv128_2 "
     "conv256_down conv256_1 conv256_2 conv256_down_out"
 ).split()
+MAPPED = ("conv32_3", "conv64_3", "conv128_2")
 
 
 def expression(p: dict[str, Tensor], images: Tensor) -> Tensor:
@@ -116,7 +130,12 @@ FUNCTIONS = {
 
 
 def _normalise(images: Tensor, mean: tuple[float, float, float] = MEAN) -> Tensor:
-    return (images - torch.tensor(mean, device=images.device).view(1, 3, 1, 1)) / 255
+    return (images - _on(images.device, mean)) / 255
+
+
+@cache
+def _on(device: torch.device, mean: tuple[float, float, float]) -> Tensor:
+    return torch.tensor(mean, device=device).view(1, 3, 1, 1)  # once: each copy to a GPU waits for it
 
 
 def _pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:

@@ -181,7 +181,7 @@ class MobileGenerator(nn.Module):
         """
         if noise not in NOISE:
             raise ValueError(f'noise must be "fixed", "random" or "none", not {noise!r}')
-        w, strength = self._slots(codes), NOISE[noise]
+        w, strength = self.styles(codes), NOISE[noise]
         x = self.stem(w[0], strength(self.stem.noise, len(codes)))
         image = None
         for i, block in enumerate(self.blocks):
@@ -192,7 +192,8 @@ class MobileGenerator(nn.Module):
                 image = self.heads[str(size)](x, w[3 + 2 * i], image)
         return self.to_image(x, w[15]) if image is None else image
 
-    def _slots(self, codes: Tensor) -> tuple[Tensor, ...]:
+    def styles(self, codes: Tensor) -> tuple[Tensor, ...]:
+        """The style of each slot [B, 512], of codes as `synthesize` takes them; raises ValueError for others."""
         needed = self.slots_read
         if codes.ndim == 2:
             codes = codes[:, None].expand(-1, needed, -1)

@@ -1,6 +1,7 @@
 """An encoder together with the generator it was trained with: images in, codes and reconstructions out."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -11,16 +12,19 @@ from torch import Tensor, nn
 from restyle_lib import encoders
 from restyle_lib.data import WEIGHTS, save_atomically
 from restyle_lib.domains import DOMAINS, Domain, of_dataset
-from restyle_lib.encoders import Encoder, full_size
+from restyle_lib.encoders import Encoder, Encoder256, full_size
+from restyle_lib.encoders.simplified_256 import INPUT
 from restyle_lib.generators import checkpoints, load_generator, stylegan2
+from restyle_lib.generators.averaged import averaged, can_average
 from restyle_lib.generators.checkpoints import CheckpointError
 from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.inversion.refine import Callback, refine
 from restyle_lib.inversion.result import Inversion
 from restyle_lib.packing import pack, unpack
+from restyle_lib.precision import autocast
 
 FORMAT = "restyle-companion inverter 1"
-FOR_PHOTOGRAPHS = "faces/restyle-e4e-256"  # the shipped one that does best on them
+FOR_PHOTOGRAPHS = "faces/restyle-psp-256"  # the shipped one that does best on them
 
 
 class Viewed(nn.Module):
@@ -32,6 +36,10 @@ class Viewed(nn.Module):
         self.w_avg, self.n_styles, self.slots_read, self.map = G.w_avg, G.n_styles, G.slots_read, G.map
 
     def synthesize(self, codes: Tensor) -> Tensor:
+        if can_average(self.G, self.size):
+            # one by one on a CPU: at 1024 px, the maps of several images fall out of its cache, three times as slow
+            parts = codes.split(1) if codes.device.type == "cpu" else [codes]
+            return torch.cat([averaged(self.G, part, self.size[0]) for part in parts])
         return F.adaptive_avg_pool2d(self.G.synthesize(codes), self.size)
 
 
@@ -83,7 +91,8 @@ class Inverter(nn.Module):
                 callback(t, w, y_t)
 
         view, steps_taken = Viewed(self.G, self.input_size), 1 if self.one_pass else steps
-        refine(self.encoder, view, x, codes, y, steps_taken, keep, self.decay)
+        with autocast(x.device) if isinstance(self.encoder, Encoder256) else nullcontext():  # as in its training
+            refine(self.encoder, view, x, codes, y, steps_taken, keep, self.decay)
         trajectory += trajectory[-1:] * (steps + 1 - len(trajectory))
         latents, images = zip(*trajectory, strict=True)
         return Inversion(torch.stack(latents, 1).cpu(), torch.stack(images, 1).cpu())
@@ -107,7 +116,7 @@ def _alike(a, b) -> bool:
     return abs(a[0] * b[1] / b[0] - a[1]) < 1
 
 
-def save_inverter(path: Path, encoder: Encoder, generator: str, decay: float = 0.0) -> None:
+def save_inverter(path: Path, encoder: Encoder | Encoder256, generator: str, decay: float = 0.0) -> None:
     """Writes an encoder as packed safetensors that say in their metadata what it is and how it is used."""
     metadata = {"format": FORMAT, "generator": generator, "decay": json.dumps(decay)}
     metadata |= {name: json.dumps(value) for name, value in encoders.geometry(encoder).items()}
@@ -182,7 +191,8 @@ def _from_safetensors(path: Path, metadata: dict[str, str], tensors: dict[str, T
     encoder.load_state_dict(unpack(tensors))
     encoder = encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     G = load_generator(metadata["generator"])
-    return Inverter(encoder, G, G.resolution, DOMAINS["faces"], json.loads(metadata.get("decay", "0"))).eval()
+    size = (INPUT, INPUT) if isinstance(encoder, Encoder256) else G.resolution
+    return Inverter(encoder, G, size, DOMAINS["faces"], json.loads(metadata.get("decay", "0"))).eval()
 
 
 def _from_official(path: Path, content: dict) -> Inverter:

@@ -107,14 +107,14 @@ def disturb(x: Tensor, other: Tensor, rng: torch.Generator) -> Tensor:
     n, _, size, _ = x.shape
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return (low + (high - low) * torch.rand(n, *shape, generator=rng)).to(x.device)
+        return (low + (high - low) * torch.rand(n, *shape, generator=rng, device=rng.device)).to(x.device)
 
     angle, zoom, mirror = uniform(-0.08, 0.08), uniform(0.92, 1.05), uniform(-1, 1).sign()
     shift_x, shift_y = uniform(-0.06, 0.06), uniform(-0.06, 0.06)
     cos, sin = zoom * angle.cos(), zoom * angle.sin()
     affine = torch.stack([cos * mirror, -sin, shift_x, sin * mirror, cos, shift_y], dim=1).view(n, 2, 3)
     # a smooth warp makes faces and hair of shapes that the generator does not know: up to a few pixels of 64
-    warp = uniform(0, 0.07, 1, 1, 1) * torch.randn(n, 2, 5, 5, generator=rng).to(x.device)
+    warp = uniform(0, 0.07, 1, 1, 1) * torch.randn(n, 2, 5, 5, generator=rng, device=rng.device).to(x.device)
     warp = F.interpolate(warp, (size, size), mode="bicubic").permute(0, 2, 3, 1)
     grid = F.affine_grid(affine, list(x.shape), align_corners=False) + warp
     x = F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)

@@ -153,19 +153,5 @@ SETTINGS = {
         loop_passes=500,
         disturb=False,
     ),
-    # For photographs, and outside the comparison, since it goes on from ReStyle-e4e for 15,600 passes more. With 256 px
-    # in the loop the face-recognition network hears at four times the resolution, and what the loop corrects is nearly
-    # what the code renders at 1024 px. All slots are free from the second batch on. 256 px make larger states: fewer of
-    # them, and LPIPS at 128 px, which costs a quarter.
-    "restyle-e4e-256": Settings(
-        **RESTYLE | E4E | {"init": "faces/restyle-e4e", "loop_lr": 1.5e-4, "lambda_id": 0.5, "replay_passes": 14_000},
-        generator="faces-256",
-        lpips_size=128,
-        free_from=0.0,
-        free_every=1e-9,
-        loop_passes=1_600,
-        replay_states=48,
-        validate_every=500,
-    ),
     "restyle-psp-fpn": Settings(**RESTYLE, design="pyramid"),
 }

@@ -1,0 +1,52 @@
+"""The script that trains all encoders on a GPU, at toy length on the CPU."""
+
+import io
+import json
+import zipfile
+
+import torch
+from PIL import Image
+
+import restyle_lib as rl
+from restyle_lib.data import to_float
+from restyle_lib.images import to_image
+from restyle_lib.making import encoders as making
+
+
+def test_the_script_for_a_gpu_runs_on_a_cpu(tmp_path, monkeypatch, heldout):
+    monkeypatch.setattr(making, "HELDOUT", 4)
+    monkeypatch.setattr(making, "PAIRS_BATCH", 2)
+    monkeypatch.setattr(making, "STEPS", 2)
+    monkeypatch.setattr(making, "STARTED", making.time.perf_counter())
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        for i in range(9504):  # `prepare` keeps what follows the first 9,500 for validation
+            if i < 6 or i >= 9500:
+                encoded = io.BytesIO()
+                to_image(to_float(heldout.images[i % 20][None])).resize((89, 109)).save(encoded, "JPEG")
+            archive.writestr(f"{i:06d}.jpg", encoded.getvalue())
+    making.prepare(tmp_path / "inputs", tmp_path / "faces.zip", train=6)
+    photographs = making.load_photographs(tmp_path / "inputs" / "photographs.zip", torch.device("cpu"))
+    assert photographs.shape == (10, 3, 80, 80)
+
+    out, states = tmp_path / "out", tmp_path / "states"
+    names = ("restyle-psp", "idinvert")
+    making.train(tmp_path / "inputs", out, 10, 0, renders=4, heldout=4, names=names, passes=8, states=states, batch=4)
+    making.extend(tmp_path / "inputs", out, renders=4, heldout=4, states=states, passes=4, batch=4)
+    recipes = json.loads((out / "recipes.json").read_text())
+    assert [recipes[name]["passes"] for name in names] == [8, 8] and recipes["restyle-psp-long"]["passes"] == 4
+    for name in ("start", *names, "restyle-psp-long"):
+        inverter = rl.load_inverter(out / f"{name}.safetensors")
+        assert inverter.input_size == (256, 256) and inverter.one_pass == (name == "idinvert")
+
+
+def test_a_low_resolution_is_an_average_enlarged():
+    resolutions = making.Resolutions(torch.device("cpu"))
+    x = torch.rand(2, 3, 256, 256)
+    seen = resolutions.of(x, torch.tensor([0, 3]))
+    assert torch.equal(seen[0], x[0])
+    small = torch.nn.functional.adaptive_avg_pool2d(x[1:], 80)
+    assert torch.allclose(seen[1:], resolutions.enlarged(small), atol=1e-5)
+    expected = Image.fromarray((small[0, 0] * 255).numpy()).resize((256, 256), Image.Resampling.BICUBIC)
+    interior = slice(8, -8)  # edges are extended in another way
+    difference = seen[1, 0] - torch.frombuffer(bytearray(expected.tobytes()), dtype=torch.float32).view(256, 256) / 255
+    assert difference[interior, interior].abs().max() < 0.1
