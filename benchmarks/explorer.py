@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pandas as pd
 import tyro
 
-from restyle_lib import measure, precision, widgets
-from restyle_lib.evaluation import metrics
+from restyle_lib import precision, widgets
+from restyle_lib.evaluation import measure, metrics
 from restyle_lib.faces.attributes import Attributes
 from restyle_lib.inversion.inverter import Inverter
 from restyle_lib.widgets import bootstrap, edit

@@ -21,10 +21,10 @@ import tyro
 from tqdm import tqdm
 
 import restyle_lib as rl
-from restyle_lib import profiles
+from restyle_lib.evaluation import profiles
 from restyle_lib.evaluation.evaluate import save_table
-from restyle_lib.measure import forget_peak_memory, gmacs, machine, peak_memory
-from restyle_lib.official import random_checkpoint
+from restyle_lib.evaluation.measure import forget_peak_memory, gmacs, machine, peak_memory
+from restyle_lib.making.stand_ins import random_checkpoint
 from restyle_lib.precision import best_device, has_fast_bf16
 
 GEOMETRIES = {"FFHQ 1024": "faces", "church 256": "church", "cars 512x384": "cars"}

@@ -21,16 +21,18 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from restyle_lib import encoders, losses, measure, precision, profiles, train
-from restyle_lib.domains import DOMAINS
+from restyle_lib import encoders, losses, precision, train
+from restyle_lib.commands import dry_run
+from restyle_lib.evaluation import measure, profiles
 from restyle_lib.evaluation.evaluate import save_table
 from restyle_lib.faces import identity
+from restyle_lib.inversion.domains import DOMAINS
 from restyle_lib.inversion.inverter import Viewed
 from restyle_lib.inversion.refine import refine
-from restyle_lib.training import dry_run, optimizers
+from restyle_lib.training import optimizers
 from restyle_lib.training.full_scale import Files
 from restyle_lib.training.objective import critics_of
-from restyle_lib.training.samples import generator_for
+from restyle_lib.training.sources.renders import generator_for
 
 GEOMETRIES = {"FFHQ 1024": (4,), "embedded, 64": (8, 16)}  # with batch sizes
 BATCHES = {"FFHQ 1024": 2, "embedded, 64": 6}  # of 5 refinement steps, of which the first only warms up

@@ -7,10 +7,10 @@ import os
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from restyle_lib.assets import AssetError
-from restyle_lib.editing import edit
 from restyle_lib.faces.align import NoFaceError, align
 from restyle_lib.generators import load_generator
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
+from restyle_lib.inversion.edit import edit
 from restyle_lib.inversion.inverter import load_inverter
 from restyle_lib.inversion.optimize import optimize
 

@@ -39,7 +39,7 @@ class Shipped:
     bytes: int
 
 
-FACE_API = "npm @vladmandic/face-api@1.7.15, by restyle_lib.faces.convert"
+FACE_API = "npm @vladmandic/face-api@1.7.15, by restyle_lib.making.face_networks"
 OURS = "non-commercial, as the StyleGAN2-FFHQ weights it derives from"
 
 WHEELS = {
@@ -75,25 +75,25 @@ SHIPPED = {
         FACE_API, "MIT", "ce70eb70214259f3ac638d1c4f76df3cddb631b6ccc1682b6a4bee8473f4b6ce", 6463864
     ),
     "faces-128.safetensors": Shipped(
-        "restyle_lib.training.distill --size 128",
+        "restyle_lib.making.distill --size 128",
         OURS,
         "63f77d9b34b96e6def3771b9ecd258eb623f07d5162b316281c024eeb122cc8f",
         2696160,
     ),
     "faces-256.safetensors": Shipped(
-        "restyle_lib.training.distill --size 256",
+        "restyle_lib.making.distill --size 256",
         OURS,
         "1c7b7a4e809cd5f0b87715fc46db1c10b13934c4286ca8453bfb193071765f0c",
         1593280,
     ),
     "faces-64.safetensors": Shipped(
-        "restyle_lib.training.distill --size 64",
+        "restyle_lib.making.distill --size 64",
         OURS,
         "161eac4746fdfaa65bbfc9731679ef8257fd9debc229eaa55f4d544055342d50",
         6883720,
     ),
     "faces-directions.safetensors": Shipped(
-        "restyle_lib.training.directions",
+        "restyle_lib.making.directions",
         OURS,
         "09158b2778c4b51829bacf26ff7d1921d2da20e79709a0ae3d2fd7344acbe2b9",
         10568,
@@ -138,16 +138,16 @@ SHIPPED = {
         "restyle train start --ship", OURS, "2080c003867c64dba24706d4bcfbd736967de281c1f9299c375b33621bc8e0a1", 2156312
     ),
     "faces-w_avg.safetensors": Shipped(
-        "restyle_lib.training.statistics",
+        "restyle_lib.making.statistics",
         OURS,
         "db396d56f464b963525788651b117b688a09abfd5604b871b6d628305c18ffe2",
         2120,
     ),
     "identity-mean.safetensors": Shipped(
-        "restyle_lib.training.statistics", OURS, "3abd34b1edbb877010435a844ea50f63130b32b0f5999f0942fa841ccb276032", 584
+        "restyle_lib.making.statistics", OURS, "3abd34b1edbb877010435a844ea50f63130b32b0f5999f0942fa841ccb276032", 584
     ),
     "toon-drawing.safetensors": Shipped(
-        "restyle_lib.training.toon drawing",
+        "restyle_lib.making.toon drawing",
         OURS,
         "31530403ea31cf5e6685f6743037e9e10d999364ea9bc635da103e61bd3dddac",
         847976,
@@ -159,13 +159,13 @@ SHIPPED = {
         2288248,
     ),
     "toon-shape.safetensors": Shipped(
-        "restyle_lib.training.toon shape",
+        "restyle_lib.making.toon shape",
         OURS,
         "2a037603dae6d2ac904045881b6906400cd3f868079d3d3fd47895a39e3d2b53",
         972352,
     ),
     "toon-small.safetensors": Shipped(
-        "restyle_lib.training.toon small",
+        "restyle_lib.making.toon small",
         OURS,
         "5a9f68f22b4ef2a2f847c8300331df513974aea9c2c29ce00441329eb084834a",
         1134824,

@@ -14,7 +14,7 @@ def l2(y: Tensor, x: Tensor) -> Tensor:
 
 
 def perceptual(distance: nn.Module, y: Tensor, x_features: list[Tensor]) -> Tensor:
-    """LPIPS to an image given by its features (pSp eq. 2); `distance` is a `restyle_lib.perceptual` network."""
+    """LPIPS to an image given by its features (pSp eq. 2); `distance` is a network of `features/perceptual.py`."""
     return distance(y, x_features).mean()
 
 

@@ -15,17 +15,18 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from restyle_lib import data, precision
-from restyle_lib.encoders import full_size, pretrained
+from restyle_lib.checkpoints import backbones as pretrained
+from restyle_lib.commands import dry_run as probing
+from restyle_lib.encoders import full_size
+from restyle_lib.features.moco import moco_where_given
 from restyle_lib.generators import load_generator
 from restyle_lib.inversion.inverter import Inverter, save_full_size, save_inverter
-from restyle_lib.moco import moco_where_given
-from restyle_lib.training import dry_run as probing
 from restyle_lib.training import full_scale
 from restyle_lib.training.full_scale import Files
 from restyle_lib.training.loop import train
-from restyle_lib.training.photographs import Photographs
-from restyle_lib.training.samples import Pool
 from restyle_lib.training.settings import SETTINGS, Settings
+from restyle_lib.training.sources.photographs import Photographs
+from restyle_lib.training.sources.renders import Pool
 
 VALIDATION_SEED = 30_000_000
 WORKERS = min(8, (os.cpu_count() or 2) // 2)

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 import restyle_lib as rl
-from restyle_lib import bootstrapping
 from restyle_lib.data import WEIGHTS, downsample, heldout_codes, to_float
 from restyle_lib.evaluation.metrics import psnr
-from restyle_lib.faces import cartoon as cartoons
 from restyle_lib.generators import low_rank
-from restyle_lib.training import toon as fitting
-from restyle_lib.training.samples import Pool
+from restyle_lib.inversion import bootstrap as bootstrapping
+from restyle_lib.making import cartoon as cartoons
+from restyle_lib.making import toon as fitting
 from restyle_lib.training.settings import SETTINGS
+from restyle_lib.training.sources.renders import Pool
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import restyle_lib as rl
-from restyle_lib import figures
 from restyle_lib.encoders import SimplifiedEncoder
 from restyle_lib.evaluation import changes
 from restyle_lib.inversion.inverter import Inverter
+from restyle_lib.reporting import figures
 
 
 def wave(cycles: float, size: int = 64) -> torch.Tensor:

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from official import ada_tensors, inputs, inverter_checkpoint, reference, state_dict, write_ada_pickle
 
 import restyle_lib as rl
-from restyle_lib.generators.checkpoints import CheckpointError
+from restyle_lib.checkpoints.generators import CheckpointError
 from restyle_lib.generators.frozen import double
 from restyle_lib.inversion.inverter import Viewed, convert
 from restyle_lib.inversion.refine import refine
-from restyle_lib.official import generator_state, random_checkpoint
+from restyle_lib.making.stand_ins import generator_state, random_checkpoint
 
 
 @pytest.mark.parametrize("name", ["psp_ffhq_16", "psp_church_64", "e4e_ffhq_64"])

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import restyle_lib as rl
 from restyle_lib.evaluation import sets
 from restyle_lib.images import open_photo
-from restyle_lib.official import random_checkpoint
+from restyle_lib.making.stand_ins import random_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -78,7 +78,7 @@ def test_bad_files_say_why(photos, name, message):
 
 
 def restyle(*words, **kwargs) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "restyle_lib.cli", *map(str, words)]
+    command = [sys.executable, "-m", "restyle_lib.commands.cli", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, **kwargs)
 
 

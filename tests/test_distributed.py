@@ -15,9 +15,10 @@ from accelerate import PartialState
 
 import restyle_lib as rl
 from restyle_lib import encoders, precision
-from restyle_lib.training import loop, processes, state
-from restyle_lib.training.samples import Pool
+from restyle_lib.training import checkpoint as state
+from restyle_lib.training import loop, processes
 from restyle_lib.training.settings import SETTINGS, Settings
+from restyle_lib.training.sources.renders import Pool
 
 # Every phase, known and unknown codes, a discriminator with its pool and a step of R1, and styles set free on the way.
 SMALL = {"warmup_passes": 60, "warmup_batch": 4, "replay_passes": 8, "replay_states": 4, "replay_batch": 2}

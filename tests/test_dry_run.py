@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from restyle_lib import train
-from restyle_lib.domains import Domain
-from restyle_lib.training import dry_run, full_scale
+from restyle_lib.commands import dry_run
+from restyle_lib.inversion.domains import Domain
+from restyle_lib.training import full_scale
 from restyle_lib.training.full_scale import Files
 from restyle_lib.training.schedule import Schedule
 from restyle_lib.training.settings import SETTINGS

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import restyle_lib as rl
-from restyle_lib import figures_edits
 from restyle_lib.evaluation import claims, editability, evaluate, methods
+from restyle_lib.reporting import figures_edits
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import restyle_lib as rl
-from restyle_lib import editing, losses
+from restyle_lib import losses
 from restyle_lib.evaluation import sets
 from restyle_lib.faces import attributes
+from restyle_lib.inversion import edit as editing
 from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS
-from restyle_lib.training import directions
+from restyle_lib.making import directions
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,7 @@ def test_directions_stay_in_w(G, name):
 def test_restyle_edit_writes_strip_edit_and_code(tmp_path):
     photo, out = tmp_path / "me.jpg", tmp_path / "out"
     sets.photographs()["Grace Hopper"].save(photo)
-    command = [sys.executable, "-m", "restyle_lib.cli", "edit", str(photo), "--out", str(out), "--steps", "1"]
+    command = [sys.executable, "-m", "restyle_lib.commands.cli", "edit", str(photo), "--out", str(out), "--steps", "1"]
     result = subprocess.run([*command, "--direction", "hat"], capture_output=True, text=True, check=False)
     assert result.returncode == 2 and "no direction 'hat'; there are smile" in result.stderr and not out.exists()
     command += ["--direction", "smile", "--strength", "-1.5"]

@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import restyle_lib as rl
-from restyle_lib import profiles
 from restyle_lib.data import downsample, to_float, to_uint8
-from restyle_lib.evaluation import cache, evaluate, metrics
+from restyle_lib.evaluation import cache, evaluate, metrics, profiles
+from restyle_lib.features.perceptual import st_lpips
 from restyle_lib.inversion.result import Inversion
-from restyle_lib.perceptual import st_lpips
 
 
 def test_l2_and_psnr_by_hand():

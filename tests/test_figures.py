@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from restyle_lib import figures
 from restyle_lib.evaluation.methods import COLOURS
+from restyle_lib.reporting import figures
 
 METRICS = ["L2", "ID", "MS-SSIM"]
 

@@ -6,8 +6,8 @@ import sys
 import nbformat
 import pytest
 
+from restyle_lib.commands.reproduce import NOTEBOOKS, notebooks
 from restyle_lib.data import REPOSITORY
-from restyle_lib.reproduce import NOTEBOOKS, notebooks
 
 NAMES = [path.name for path in notebooks()]
 

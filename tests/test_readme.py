@@ -4,8 +4,8 @@ import re
 
 import pandas as pd
 
-from restyle_lib import readme
 from restyle_lib.data import REPOSITORY
+from restyle_lib.reporting import readme
 
 TEXT = readme.README.read_text()
 

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from restyle_lib.evaluation import claims, report
-from restyle_lib.reproduce import notebooks
+from restyle_lib.commands.reproduce import notebooks
+from restyle_lib.evaluation import claims
+from restyle_lib.reporting import page as report
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import pytest
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
-from restyle_lib import reproduce
+from restyle_lib.commands import reproduce
 
 
 def notebook(folder, name, source):

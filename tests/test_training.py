@@ -17,20 +17,21 @@ from safetensors.torch import load_file
 
 import restyle_lib as rl
 from restyle_lib import data, encoders, losses, precision
+from restyle_lib.checkpoints.packing import unpack
 from restyle_lib.encoders.simplified import SimplifiedEncoder
 from restyle_lib.faces.identity import Identity
+from restyle_lib.features.perceptual import st_lpips
 from restyle_lib.inversion.inverter import load_inverter, save_inverter, shipped_inverters
 from restyle_lib.inversion.refine import refine
-from restyle_lib.packing import unpack
-from restyle_lib.perceptual import st_lpips
+from restyle_lib.making.distill import trainable
 from restyle_lib.train import change
-from restyle_lib.training import loop, objective, phases, processes, state, states
+from restyle_lib.training import checkpoint as state
+from restyle_lib.training import loop, objective, phases, processes, states
 from restyle_lib.training.adversary import Adversary, latent_discriminator
-from restyle_lib.training.distill import trainable
 from restyle_lib.training.replay import Replay
-from restyle_lib.training.samples import Pool, disturb, generator_for
 from restyle_lib.training.schedule import Schedule
 from restyle_lib.training.settings import SETTINGS, Settings
+from restyle_lib.training.sources.renders import Pool, disturb, generator_for
 
 TINY = {
     "warmup_passes": 64,  # restyle-psp itself needs none: here for its checkpoints

@@ -8,10 +8,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from restyle_lib import losses
-from restyle_lib.editing import deviations, edit
 from restyle_lib.evaluation.cache import digest, remembered
 from restyle_lib.faces.attributes import NAMES, Attributes
 from restyle_lib.faces.identity import shared
+from restyle_lib.inversion.edit import deviations, edit
 
 EDITED = ("smile", "age", "pose")  # the paper's edits
 STRENGTHS = (-3.0, -1.5, 1.5, 3.0)

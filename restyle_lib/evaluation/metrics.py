@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from restyle_lib.faces.identity import shared, similarity
-from restyle_lib.perceptual import PerceptualDistance, st_lpips
-from restyle_lib.torchvision_compat import make_torchvision_importable
+from restyle_lib.features.perceptual import PerceptualDistance, st_lpips
+from restyle_lib.features.torchvision_compat import make_torchvision_importable
 
 # The weights of Wang et al. 2003 for five scales; an image of 64 px is large enough for the first three.
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)

@@ -9,11 +9,11 @@ from PIL import Image
 from torch import Tensor
 
 from restyle_lib import data
-from restyle_lib.domains import Domain
 from restyle_lib.evaluation.cache import digest, remembered_tensors
 from restyle_lib.faces.align import align
 from restyle_lib.generators import load_generator
 from restyle_lib.images import PhotoError, open_photo, to_tensor
+from restyle_lib.inversion.domains import Domain
 from restyle_lib.precision import best_device
 
 HELDOUT_SEED = 20_000_000

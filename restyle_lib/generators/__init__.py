@@ -9,11 +9,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from restyle_lib.assets import fetch
+from restyle_lib.checkpoints import generators as checkpoints
+from restyle_lib.checkpoints.openvino_ir import read_constants
+from restyle_lib.checkpoints.packing import unpack
 from restyle_lib.data import WEIGHTS
-from restyle_lib.generators import checkpoints, low_rank
+from restyle_lib.generators import low_rank
 from restyle_lib.generators.mobile import MobileGenerator, from_ir
-from restyle_lib.generators.openvino_ir import read_constants
-from restyle_lib.packing import unpack
 
 SIZES = (64, 128, 256, 1024)
 TOON = {64: ("small",), 1024: ("shape", "drawing")}  # size -> the files that make a cartoonist of the face generator
@@ -39,7 +40,7 @@ class Generator(Protocol):
 def load_generator(name: str | Path) -> Generator:
     """ "faces-1024", a cut generator ("faces-64", "faces-128", "faces-256"), or a checkpoint; on the CPU, frozen.
 
-    "toon-64" and "toon-1024" draw the faces of the same codes as cartoons (`restyle_lib.training.toon`).
+    "toon-64" and "toon-1024" draw the faces of the same codes as cartoons (`restyle_lib.making.toon`).
 
     A path may be rosinality's StyleGAN2 (.pt), NVIDIA's StyleGAN2-ADA (.pkl), an official pSp, e4e or ReStyle
     checkpoint (its decoder), or our safetensors; the file itself shows which.
@@ -64,7 +65,7 @@ def _constants() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 def embedded(size: int, fitted: bool = True) -> MobileGenerator:
     """The embedded FFHQ generator at 1024 px, or cut at 64, 128 or 256 px with its fitted weights.
 
-    fitted=False leaves out the newest fitted file (the start of `restyle_lib.training.distill`).
+    fitted=False leaves out the newest fitted file (the start of `restyle_lib.making.distill`).
     """
     G = from_ir(*_constants(), size)
     G.load_state_dict(load_file(WEIGHTS / "faces-w_avg.safetensors"), strict=False)
@@ -76,7 +77,7 @@ def embedded(size: int, fitted: bool = True) -> MobileGenerator:
 
 
 def toon(size: int) -> MobileGenerator:
-    """The toon generator at 64 or 1024 px: that of faces with the changes that `restyle_lib.training.toon` fitted."""
+    """The toon generator at 64 or 1024 px: that of faces with the changes that `restyle_lib.making.toon` fitted."""
     G = embedded(size)
     for part in TOON[size]:
         low_rank.change(G, load_file(WEIGHTS / f"toon-{part}.safetensors"))

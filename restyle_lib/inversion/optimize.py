@@ -10,10 +10,10 @@ from tqdm.auto import tqdm
 from restyle_lib import losses
 from restyle_lib.encoders.simplified import all_slots
 from restyle_lib.faces.identity import shared
+from restyle_lib.features.perceptual import st_lpips
 from restyle_lib.inversion.inverter import Inverter, Viewed
 from restyle_lib.inversion.refine import Callback
 from restyle_lib.inversion.result import Inversion
-from restyle_lib.perceptual import st_lpips
 
 SPACES = ("W", "W+")
 # Of the codes at the start, in units of sigma_w: lets the search leave the basin of the mean face. StyleGAN2's sigma_w

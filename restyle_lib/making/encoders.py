@@ -29,12 +29,12 @@ from torch import Tensor, nn
 from restyle_lib import data, encoders, losses
 from restyle_lib.data import to_float, to_uint8
 from restyle_lib.faces.identity import shared
+from restyle_lib.features.perceptual import st_lpips
 from restyle_lib.generators.averaged import averaged
 from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.inversion.inverter import save_inverter
-from restyle_lib.perceptual import st_lpips
 from restyle_lib.precision import autocast, best_device
-from restyle_lib.training.samples import disturb, scatter
+from restyle_lib.training.sources.renders import disturb, scatter
 
 SIZE = 256  # px that encoders and losses see
 RESOLUTIONS = (256, 160, 112, 80)  # px at which a training image may be known; the last is that of the photographs

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from restyle_lib.training import state
+from restyle_lib.training import checkpoint as state
 
 
 class Log:

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from restyle_lib import encoders
-from restyle_lib.domains import DOMAINS
+from restyle_lib.inversion.domains import DOMAINS
 from restyle_lib.precision import autocast
-from restyle_lib.training import economy, optimizers, phases, processes, state, states
+from restyle_lib.training import checkpoint as state
+from restyle_lib.training import economy, optimizers, phases, processes, states
 from restyle_lib.training.log import Log
 from restyle_lib.training.objective import Whole, critics_of, known
 from restyle_lib.training.replay import Replay
-from restyle_lib.training.samples import Pool, generator_for
 from restyle_lib.training.schedule import Schedule
 from restyle_lib.training.settings import Settings
+from restyle_lib.training.sources.renders import Pool, generator_for
 from restyle_lib.training.validation import validate
 
 

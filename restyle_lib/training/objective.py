@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from restyle_lib import losses
 from restyle_lib.faces import identity
-from restyle_lib.perceptual import st_lpips
+from restyle_lib.features.perceptual import st_lpips
 from restyle_lib.precision import autocast
 from restyle_lib.training.adversary import Adversary, image_discriminator, latent_discriminator
 from restyle_lib.training.settings import Settings

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from restyle_lib.training import states
-from restyle_lib.training.samples import Pool, generator_for
 from restyle_lib.training.settings import Settings
+from restyle_lib.training.sources.renders import Pool, generator_for
 
 
 class Replay:

@@ -7,8 +7,8 @@ from functools import partial
 import ipywidgets as ipw
 from torch import Tensor
 
-from restyle_lib.bootstrapping import bootstrap
 from restyle_lib.images import to_tensor
+from restyle_lib.inversion.bootstrap import bootstrap
 from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS
 from restyle_lib.widgets.invert import MOST_STEPS, count
 from restyle_lib.widgets.parts import FILL, WIDTH, wide

@@ -9,10 +9,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from restyle_lib.data import downsample
-from restyle_lib.editing import directions, edit
 from restyle_lib.evaluation import metrics
 from restyle_lib.faces.attributes import NAMES, Attributes
 from restyle_lib.images import to_image
+from restyle_lib.inversion.edit import directions, edit
 from restyle_lib.widgets.parts import BLANK, GAP, WIDTH, Card, beside, files, link, png, wide
 from restyle_lib.widgets.pictures import step_caption
 from restyle_lib.widgets.session import Inverted, Session

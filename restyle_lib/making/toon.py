@@ -1,8 +1,8 @@
 """Makes the toon generators: the face generators, changed a little, so that they draw every code as a cartoon.
 
-    python -m restyle_lib.training.toon small     # toon-64
-    python -m restyle_lib.training.toon shape     # toon-1024, the coarse blocks
-    python -m restyle_lib.training.toon drawing   # toon-1024, the fine ones, on top of these
+    python -m restyle_lib.making.toon small     # toon-64
+    python -m restyle_lib.making.toon shape     # toon-1024, the coarse blocks
+    python -m restyle_lib.making.toon drawing   # toon-1024, the fine ones, on top of these
 
 There is no cartoon data set here. What a code w should look like is made by an operation on its face, `cartoon(G(w))`,
 so every target has a known code, and the toon generators share W with the face generators by construction.
@@ -29,11 +29,11 @@ from restyle_lib import data, precision
 from restyle_lib.data import downsample, to_float, to_uint8
 from restyle_lib.evaluation import sets
 from restyle_lib.evaluation.metrics import psnr
-from restyle_lib.faces.cartoon import caricature, cartoon, landmarks, warp, warp_grid
 from restyle_lib.faces.identity import shared
 from restyle_lib.generators import embedded, low_rank
 from restyle_lib.generators.mobile import MobileGenerator
-from restyle_lib.training.distill import POOL_SEED, distance
+from restyle_lib.making.cartoon import caricature, cartoon, landmarks, warp, warp_grid
+from restyle_lib.making.distill import POOL_SEED, distance
 
 CPU = torch.device("cpu")
 RANK = 32
@@ -63,7 +63,7 @@ def fit(part: tyro.conf.Positional[Literal["small", "shape", "drawing"]], seed: 
     tensors = low_rank.changes(G, learning)
     data.save_atomically(lambda temporary: save_file(tensors, temporary), _path(part))
     recipe = {
-        "source": f"restyle_lib.training.toon {part}",
+        "source": f"restyle_lib.making.toon {part}",
         "rank": RANK,
         "iterations": iterations,
         "lr": lr,

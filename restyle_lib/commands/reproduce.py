@@ -11,9 +11,11 @@ import papermill
 import torch
 from tqdm.auto import tqdm
 
-from restyle_lib import assets, profiles, readme
+from restyle_lib import assets
 from restyle_lib.data import REPOSITORY
-from restyle_lib.evaluation import report
+from restyle_lib.evaluation import profiles
+from restyle_lib.reporting import page as report
+from restyle_lib.reporting import readme
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 EXECUTED = REPOSITORY / "data" / "results" / "executed"

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from restyle_lib.data import downsample
-from restyle_lib.torchvision_compat import make_torchvision_importable
+from restyle_lib.features.torchvision_compat import make_torchvision_importable
 
 
 class PerceptualDistance(nn.Module):

@@ -13,8 +13,8 @@ from PIL import Image
 
 from restyle_lib.data import REPOSITORY, save_atomically
 from restyle_lib.evaluation.evaluate import with_intervals
-from restyle_lib.profiles import Profile
-from restyle_lib.readme import cell
+from restyle_lib.evaluation.profiles import Profile
+from restyle_lib.reporting.readme import cell
 
 WIDEST = 1400  # px of an embedded figure
 QUALITY = 78  # of WebP

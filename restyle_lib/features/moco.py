@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restyle_lib.generators.checkpoints import CheckpointError, part, read
-from restyle_lib.torchvision_compat import make_torchvision_importable
+from restyle_lib.checkpoints.generators import CheckpointError, part, read
+from restyle_lib.features.torchvision_compat import make_torchvision_importable
 
 
 class MoCo(nn.Module):

@@ -8,8 +8,8 @@ from tqdm.auto import tqdm
 from restyle_lib import data, losses
 from restyle_lib.generators import load_generator
 from restyle_lib.inversion.inverter import load_inverter
+from restyle_lib.making.distill import POOL_SEED
 from restyle_lib.precision import autocast
-from restyle_lib.training.distill import POOL_SEED
 from restyle_lib.training.settings import Settings
 
 

@@ -1,4 +1,4 @@
-"""Figures of edits, in the style of `restyle_lib.figures`."""
+"""Figures of edits, in the style of `restyle_lib.reporting.figures`."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,8 +8,8 @@ import seaborn as sns
 import torch
 from torch import Tensor
 
-from restyle_lib.editing import edit
-from restyle_lib.figures import side_by_side
+from restyle_lib.inversion.edit import edit
+from restyle_lib.reporting.figures import side_by_side
 
 AXES = {"ID": "identity kept", "unwanted": "change of other\nattributes, deviations"}
 

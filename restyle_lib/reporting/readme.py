@@ -1,11 +1,11 @@
-"""README's tables are the files in data/results: `python -m restyle_lib.readme` writes them in; a test compares."""
+"""README's tables are the files in data/results: `python -m restyle_lib.reporting.readme` writes them in."""
 
 import re
 
 import pandas as pd
 
-from restyle_lib import profiles
 from restyle_lib.data import REPOSITORY
+from restyle_lib.evaluation import profiles
 
 README = REPOSITORY / "README.md"
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

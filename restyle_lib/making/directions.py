@@ -1,6 +1,6 @@
 """Finds edit directions in W: fitted to labels of W samples, and two kinds that need none, SeFa and GANSpace.
 
-python -m restyle_lib.training.directions   fits the named directions anew and ships them
+python -m restyle_lib.making.directions   fits the named directions anew and ships them
 """
 
 import json
@@ -12,9 +12,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from restyle_lib.data import save_atomically
-from restyle_lib.editing import SHIPPED
 from restyle_lib.faces import attributes
 from restyle_lib.generators import load_generator, mobile, stylegan2
+from restyle_lib.inversion.edit import SHIPPED
 from restyle_lib.precision import best_device
 
 SAMPLES, SEED, PSI = 3000, 40_000_000, 0.8  # of W that are labelled; seeds that nothing else uses
@@ -98,7 +98,7 @@ def ship() -> dict:
     w, labels = label(G, SAMPLES, SEED, PSI)
     found = fit(w, labels, covariance(G))
     recipe = {
-        "source": "python -m restyle_lib.training.directions",
+        "source": "python -m restyle_lib.making.directions",
         "samples": {"n": SAMPLES, "seed": SEED, "psi": PSI, "generator": "faces-128"},
         "ridge": RIDGE,
         "labels": {

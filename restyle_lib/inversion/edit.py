@@ -1,4 +1,4 @@
-"""Edits: codes moved along directions of W. `restyle_lib.training.directions` finds the named ones."""
+"""Edits: codes moved along directions of W. `restyle_lib.making.directions` finds the named ones."""
 
 import json
 from functools import cache

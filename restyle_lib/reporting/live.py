@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Image, Markdown, display
 
-from restyle_lib import figures
+from restyle_lib.reporting import figures
 
 EVERY = 2.0  # seconds between two drawings of the curves
 

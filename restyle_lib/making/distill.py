@@ -1,6 +1,6 @@
 """Fits the heads of the cut generators, so that the first half of the network makes good small faces by itself.
 
-    python -m restyle_lib.training.distill --size 64        # then 128, then 256: each builds on the smaller one
+    python -m restyle_lib.making.distill --size 64        # then 128, then 256: each builds on the smaller one
 
 The published network has one image head, at 1024 px. For each size the teacher is that network's render,
 area-downsampled; the student is the trunk cut at the size. At 64 px trunk and head learn together; a larger size starts
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from restyle_lib import data, precision
+from restyle_lib.checkpoints.packing import pack, unpack
 from restyle_lib.evaluation import sets
 from restyle_lib.evaluation.metrics import psnr
 from restyle_lib.faces.identity import Identity, shared, similarity
 from restyle_lib.generators import embedded
-from restyle_lib.packing import pack, unpack
 from restyle_lib.precision import autocast
 
 POOL_SEED = 1_000_000
@@ -121,7 +121,7 @@ def fit(
     path = data.WEIGHTS / f"faces-{size}.safetensors"
     recipe_path = path.with_suffix(".json")
     recipe = {
-        "source": "MobileStyleGAN of random-face==2021.7.21.1, cut and fine-tuned by restyle_lib.training.distill",
+        "source": "MobileStyleGAN of random-face==2021.7.21.1, cut and fine-tuned by restyle_lib.making.distill",
         "rounds": (json.loads(recipe_path.read_text())["rounds"] if again else []) + [this_round],
         "machine": f"{torch.get_num_threads()} CPU threads, {precision.name(CPU)}",
         "heldout": {"n": 200, "psi": 0.7, "seed": sets.HELDOUT_SEED} | validate(G, heldout, size, identity),

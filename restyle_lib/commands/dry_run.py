@@ -13,14 +13,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from restyle_lib import encoders, measure, official, precision
-from restyle_lib.domains import Domain
+from restyle_lib import encoders, precision
+from restyle_lib.evaluation import measure
+from restyle_lib.inversion.domains import Domain
+from restyle_lib.making import stand_ins as official
 from restyle_lib.training import loop, phases, states
 from restyle_lib.training.full_scale import Files
 from restyle_lib.training.objective import Whole, critics_of, known
-from restyle_lib.training.samples import generator_for
 from restyle_lib.training.schedule import Schedule
 from restyle_lib.training.settings import Settings
+from restyle_lib.training.sources.renders import generator_for
 from restyle_lib.training.validation import validate
 
 PROBED = 10  # batches of each phase

@@ -20,10 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from restyle_lib.assets import AssetError
+from restyle_lib.checkpoints import nvidia_pickle
 from restyle_lib.data import save_atomically
-from restyle_lib.domains import of_dataset
-from restyle_lib.generators import nvidia_pickle, stylegan2
+from restyle_lib.generators import stylegan2
 from restyle_lib.generators.stylegan2 import StyleGAN2
+from restyle_lib.inversion.domains import of_dataset
 
 FORMAT = "restyle-companion stylegan2 1"
 INVERTER_FORMAT = "restyle-companion full-size inverter 1"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from restyle_lib.checkpoints.generators import CheckpointError, read
 from restyle_lib.encoders.backbones import IRSE50, ResNet34
-from restyle_lib.generators.checkpoints import CheckpointError, read
 
 FILES = {"ir_se50": "model_ir_se50.pth", "resnet34": "resnet34-*.pth"}  # as their authors name them
 STAGES = [0, *accumulate((3, 4, 6))]  # the first of ResNet34's blocks in layer1 … layer4

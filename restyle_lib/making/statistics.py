@@ -1,6 +1,6 @@
 """The two means that are shipped beside the weights: of the generator's codes, and of its faces' embeddings.
 
-python -m restyle_lib.training.statistics
+python -m restyle_lib.making.statistics
 """
 
 import torch
@@ -11,7 +11,7 @@ from restyle_lib import data
 from restyle_lib.faces import networks
 from restyle_lib.faces.identity import IDENTITY_CROP, face_crop
 from restyle_lib.generators import embedded
-from restyle_lib.training.distill import POOL_SEED
+from restyle_lib.making.distill import POOL_SEED
 
 
 @torch.no_grad()

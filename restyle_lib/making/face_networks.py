@@ -1,7 +1,7 @@
 """Converts the face networks of npm's @vladmandic/face-api to safetensors; run once, its results are shipped.
 
     npm pack @vladmandic/face-api@1.7.15 && tar xzf vladmandic-face-api-1.7.15.tgz
-    python -m restyle_lib.faces.convert package
+    python -m restyle_lib.making.face_networks package
 
 Bytes that the package stores as uint8 stay uint8, so nothing is lost and the files stay small; the loader in
 `networks.py` applies each tensor's scale and minimum, which travel in the metadata.
