@@ -17,11 +17,11 @@ import tyro
 
 import restyle_lib as rl
 from restyle_lib import precision, train
+from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.commands import dry_run
 from restyle_lib.evaluation import measure, profiles
 from restyle_lib.evaluation.evaluate import save_table
 from restyle_lib.features.torchvision_compat import make_torchvision_importable
-from restyle_lib.inversion.domains import DOMAINS
 from restyle_lib.training import full_scale
 from restyle_lib.training.full_scale import Files
 

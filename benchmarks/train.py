@@ -22,11 +22,11 @@ import tyro
 from tqdm import tqdm
 
 from restyle_lib import encoders, losses, precision, train
+from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.commands import dry_run
 from restyle_lib.evaluation import measure, profiles
 from restyle_lib.evaluation.evaluate import save_table
 from restyle_lib.faces import identity
-from restyle_lib.inversion.domains import DOMAINS
 from restyle_lib.inversion.inverter import Viewed
 from restyle_lib.inversion.refine import refine
 from restyle_lib.training import optimizers

@@ -10,7 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from restyle_lib.data import WEIGHTS, cache_dir
+from restyle_lib.paths import WEIGHTS, cache_dir
 
 
 class AssetError(RuntimeError):

@@ -1,4 +1,4 @@
-"""Opens any photograph as upright 8-bit RGB, or says in one line why it cannot."""
+"""Photographs and tensors: any file as upright 8-bit RGB, or one line that says why not; sizes and ranges of values."""
 
 import os
 from pathlib import Path
@@ -6,10 +6,9 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
-
-from restyle_lib.data import to_float, to_uint8
 
 
 class PhotoError(ValueError):
@@ -72,3 +71,18 @@ def to_image(tensor: Tensor) -> Image.Image:
     """[3, h, w] or [1, 3, h, w] in [-1, 1] -> RGB PIL image; values outside are clamped."""
     values = to_uint8(tensor.detach().reshape(tensor.shape[-3:])).cpu()
     return Image.fromarray(values.permute(1, 2, 0).contiguous().numpy())
+
+
+def downsample(images: Tensor, size: int) -> Tensor:
+    """Area-averages square images [B, 3, s, s] to [B, 3, size, size]."""
+    return images if images.shape[-1] == size else F.adaptive_avg_pool2d(images, size)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in [-1, 1] -> uint8 in 0..255, clamped and rounded."""
+    return (images.float().clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images -> float in [-1, 1]."""
+    return images.float() / 127.5 - 1

@@ -14,13 +14,15 @@ import tyro
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from restyle_lib import data, precision
+from restyle_lib import precision
 from restyle_lib.checkpoints import backbones as pretrained
 from restyle_lib.commands import dry_run as probing
 from restyle_lib.encoders import full_size
 from restyle_lib.features.moco import moco_where_given
-from restyle_lib.generators import load_generator
+from restyle_lib.generators import load_generator, render_sets
+from restyle_lib.images import downsample, to_float
 from restyle_lib.inversion.inverter import Inverter, save_full_size, save_inverter
+from restyle_lib.paths import WEIGHTS
 from restyle_lib.training import full_scale
 from restyle_lib.training.full_scale import Files
 from restyle_lib.training.loop import train
@@ -131,7 +133,7 @@ def carry_out(
     weights.with_suffix(".json").write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n")
     if ship:
         for path in (weights, weights.with_suffix(".json")):
-            (data.WEIGHTS / f"{inverter.replace('/', '-')}{path.suffix}").write_bytes(path.read_bytes())
+            (WEIGHTS / f"{inverter.replace('/', '-')}{path.suffix}").write_bytes(path.read_bytes())
     return weights
 
 
@@ -143,8 +145,8 @@ def embedded_job(name: str, override: dict[str, float], device: torch.device, fe
     drawn = dataclasses.replace(settings, renders=20, cut_samples=20, validation=4) if few else settings
     full, cut = (load_generator(each).to(device) for each in ("faces-1024", settings.generator))
     pool = Pool(full, cut, drawn)
-    renders = data.renders(full, "validation", drawn.validation, VALIDATION_SEED, data.heldout_codes)
-    heldout = data.downsample(data.to_float(renders.images), pool.size)
+    renders = render_sets.renders(full, "validation", drawn.validation, VALIDATION_SEED, render_sets.heldout_codes)
+    heldout = downsample(to_float(renders.images), pool.size)
     return Job(name, settings, pool, heldout, {"psi": 0.7, "seed": VALIDATION_SEED})
 
 

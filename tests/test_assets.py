@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from restyle_lib import assets
-from restyle_lib.data import REPOSITORY, WEIGHTS
+from restyle_lib.paths import REPOSITORY, WEIGHTS
 
 MB = 2**20
 

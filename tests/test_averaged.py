@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import restyle_lib as rl
-from restyle_lib.data import downsample
 from restyle_lib.generators.averaged import averaged, can_average, depthwise, shifted
+from restyle_lib.images import downsample
 from restyle_lib.inversion.inverter import Viewed
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import restyle_lib as rl
-from restyle_lib.data import REPOSITORY
 from restyle_lib.faces import identity
+from restyle_lib.paths import REPOSITORY
 
 
 @pytest.mark.parametrize("size", [64, 128])

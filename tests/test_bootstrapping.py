@@ -7,12 +7,16 @@ import pytest
 import torch
 
 import restyle_lib as rl
-from restyle_lib.data import WEIGHTS, downsample, heldout_codes, to_float
+from restyle_lib.evaluation.cartoons import measure
 from restyle_lib.evaluation.metrics import psnr
 from restyle_lib.generators import low_rank
+from restyle_lib.generators.render_sets import heldout_codes
+from restyle_lib.generators.swap import swap
+from restyle_lib.images import downsample, to_float
 from restyle_lib.inversion import bootstrap as bootstrapping
 from restyle_lib.making import cartoon as cartoons
 from restyle_lib.making import toon as fitting
+from restyle_lib.paths import WEIGHTS
 from restyle_lib.training.settings import SETTINGS
 from restyle_lib.training.sources.renders import Pool
 
@@ -145,20 +149,20 @@ def test_the_mapping_is_the_faces():
 def test_layers_are_swapped_at_a_block():
     face, toon = (rl.load_generator(name) for name in ("faces-64", "toon-64"))
     w = heldout_codes(face, 2, 0)
-    images = {size: bootstrapping.swap(toon, face, size).synthesize(w) for size in (8, 16, 32)}
+    images = {size: swap(toon, face, size).synthesize(w) for size in (8, 16, 32)}
     for size, image in images.items():
         assert not torch.equal(image, face.synthesize(w)) and not torch.equal(image, toon.synthesize(w)), size
     assert not torch.equal(images[8], images[16])
-    assert torch.equal(bootstrapping.swap(face, face, 16).synthesize(w), face.synthesize(w))
+    assert torch.equal(swap(face, face, 16).synthesize(w), face.synthesize(w))
     assert torch.equal(face.synthesize(w), rl.load_generator("faces-64").synthesize(w))  # it is left as it was
 
 
 def test_swaps_that_make_no_sense_are_refused():
     face, toon = (rl.load_generator(name) for name in ("faces-64", "toon-64"))
     with pytest.raises(ValueError, match="no block begins at 64 px; there are 8, 16, 32"):
-        bootstrapping.swap(toon, face, 64)
+        swap(toon, face, 64)
     with pytest.raises(ValueError, match="of one size"):
-        bootstrapping.swap(toon, rl.load_generator("faces-128"), 16)
+        swap(toon, rl.load_generator("faces-128"), 16)
 
 
 # bootstrapping
@@ -206,7 +210,7 @@ def test_measure_compares_with_the_face_and_with_the_sought_cartoon(inverters, h
         sought = toon.G.synthesize(heldout.codes[:4]).clamp(-1, 1)
     trail = toon.invert(x, 2)
     trail.images[:, 2] = sought
-    rows = bootstrapping.measure({"a": trail}, x, sought).set_index("step")
+    rows = measure({"a": trail}, x, sought).set_index("step")
     assert len(rows) == 12
     assert rows.loc[2, "L2"].max() == 0 and rows.loc[2, "ST-LPIPS"].max() < 1e-5
     assert rows.loc[2, "ID"].max() < 0.99 and rows.loc[2, "ID"].mean() > rows.loc[0, "ID"].mean()

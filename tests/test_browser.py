@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from restyle_lib.commands.reproduce import NOTEBOOKS
-from restyle_lib.data import REPOSITORY
 from restyle_lib.evaluation import sets
+from restyle_lib.paths import REPOSITORY
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]

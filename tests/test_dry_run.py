@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from restyle_lib import train
+from restyle_lib.checkpoints.domains import Domain
 from restyle_lib.commands import dry_run
-from restyle_lib.inversion.domains import Domain
 from restyle_lib.training import full_scale
 from restyle_lib.training.full_scale import Files
 from restyle_lib.training.schedule import Schedule

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import restyle_lib as rl
-from restyle_lib.data import downsample, to_float, to_uint8
 from restyle_lib.evaluation import cache, evaluate, metrics, profiles
 from restyle_lib.features.perceptual import st_lpips
+from restyle_lib.images import downsample, to_float, to_uint8
 from restyle_lib.inversion.result import Inversion
 
 

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 import restyle_lib as rl
-from restyle_lib.data import to_float
 from restyle_lib.evaluation import sets
 from restyle_lib.faces import networks
 from restyle_lib.faces.align import cut_square, face_square
 from restyle_lib.faces.detect import find_faces, find_landmarks
 from restyle_lib.faces.identity import Identity
+from restyle_lib.images import to_float
 
 REFERENCE = json.loads((Path(__file__).parent / "data" / "face_reference.json").read_text())
 

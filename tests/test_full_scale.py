@@ -10,12 +10,12 @@ from PIL import Image
 import restyle_lib as rl
 from restyle_lib import encoders
 from restyle_lib.checkpoints import backbones as pretrained
+from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.checkpoints.generators import CheckpointError
 from restyle_lib.commands import dry_run
 from restyle_lib.encoders.backbones import IRSE50
 from restyle_lib.features import moco
 from restyle_lib.features.torchvision_compat import make_torchvision_importable
-from restyle_lib.inversion.domains import DOMAINS
 from restyle_lib.making.stand_ins import generator_state
 from restyle_lib.train import full_size_job, run
 from restyle_lib.training import full_scale, loop

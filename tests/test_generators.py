@@ -10,9 +10,10 @@ import torch
 import restyle_lib as rl
 from restyle_lib.assets import fetch
 from restyle_lib.checkpoints.openvino_ir import read_constants
-from restyle_lib.data import WEIGHTS, downsample, to_float
 from restyle_lib.evaluation.metrics import identity, psnr
 from restyle_lib.generators.mobile import inverse_haar
+from restyle_lib.images import downsample, to_float
+from restyle_lib.paths import WEIGHTS
 
 CUT = ["faces-64", "faces-128", "faces-256"]
 

@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 
 import restyle_lib as rl
 from restyle_lib.checkpoints.packing import pack, unpack
-from restyle_lib.data import downsample, to_float
 from restyle_lib.evaluation import sets
 from restyle_lib.evaluation.metrics import identity, l2, st_lpips_distance
+from restyle_lib.images import downsample, to_float
 from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, save_inverter, shipped_inverters
 
 

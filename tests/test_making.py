@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 
 import restyle_lib as rl
-from restyle_lib.data import to_float
-from restyle_lib.images import to_image
+from restyle_lib.images import to_float, to_image
 from restyle_lib.making import encoders as making
 
 

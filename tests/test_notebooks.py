@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from restyle_lib.commands.reproduce import NOTEBOOKS, notebooks
-from restyle_lib.data import REPOSITORY
+from restyle_lib.paths import REPOSITORY
 
 NAMES = [path.name for path in notebooks()]
 

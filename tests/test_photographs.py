@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import restyle_lib as rl
-from restyle_lib.inversion.domains import DOMAINS
+from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.making import stand_ins as official
 from restyle_lib.training.sources import collection
 from restyle_lib.training.sources.photographs import Photographs

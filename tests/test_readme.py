@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from restyle_lib.data import REPOSITORY
+from restyle_lib.paths import REPOSITORY
 from restyle_lib.reporting import readme
 
 TEXT = readme.README.read_text()

@@ -16,14 +16,16 @@ import torch
 from safetensors.torch import load_file
 
 import restyle_lib as rl
-from restyle_lib import data, encoders, losses, precision
+from restyle_lib import encoders, losses, precision
 from restyle_lib.checkpoints.packing import unpack
 from restyle_lib.encoders.simplified import SimplifiedEncoder
 from restyle_lib.faces.identity import Identity
 from restyle_lib.features.perceptual import st_lpips
+from restyle_lib.images import downsample, to_float
 from restyle_lib.inversion.inverter import load_inverter, save_inverter, shipped_inverters
 from restyle_lib.inversion.refine import refine
 from restyle_lib.making.distill import trainable
+from restyle_lib.paths import WEIGHTS
 from restyle_lib.train import change
 from restyle_lib.training import checkpoint as state
 from restyle_lib.training import loop, objective, phases, processes, states
@@ -418,7 +420,7 @@ def test_pairs_are_what_they_claim(pool):
         error = (pool.cut.synthesize(pool.cut.w_avg + residual[first]).clamp(-1, 1) - x[first]).square().mean()
         rendered = pool.cut.synthesize(pool.near_codes[:20]).clamp(-1, 1)
     assert error < 0.05  # x may be a full render: near what the cut generator makes of its code
-    assert (rendered - data.to_float(pool.near_images[:20])).abs().mean() < 0.03  # bf16 and 8 bits
+    assert (rendered - to_float(pool.near_images[:20])).abs().mean() < 0.03  # bf16 and 8 bits
     assert residual[~first].square().mean() < 0.7 * residual[first].square().mean()
     assert torch.equal(residual[:, 7:8].expand(-1, 9, -1), residual[:, 7:])  # slots that 64 px do not show follow
     pool.one_pass = True
@@ -466,7 +468,7 @@ def test_a_residual_is_what_the_one_pass_encoder_sees_differ(pool):
 @torch.no_grad()
 def test_other_designs_begin_as_the_same_encoder(pool):
     """A pyramid nearly: its finer maps are the last one, enlarged. A progressive one with the first style for all."""
-    x = data.to_float(pool.images[:4])
+    x = to_float(pool.images[:4])
     said = pool.start(x)
 
     def begun(design, progressive):
@@ -489,7 +491,7 @@ def test_encoders_hear_who_is_shown(pool):
     encoder.begin_as(pool.start)
     encoder.heads.person.weight[:, :128] = 0.1  # of the image
     encoder.heads.person.weight[:, 128:] = -0.1  # of the reconstruction
-    x, y = data.to_float(pool.images[:4]).chunk(2)
+    x, y = to_float(pool.images[:4]).chunk(2)
     people = [math.sqrt(128) * Identity()(images) for images in (x, y)]
     heard = 0.1 * (people[0] - people[1]).sum(1)
     encoder.heads.pool.weight.zero_()  # all else is silent
@@ -508,13 +510,13 @@ def test_larger_images_are_seen_small_and_heard_whole(pool):
     encoder = SimplifiedEncoder(6)
     encoder.begin_as(pool.start)
     noise = torch.Generator().manual_seed(0)
-    small = torch.cat(data.to_float(pool.images[:4]).chunk(2), dim=1)
+    small = torch.cat(to_float(pool.images[:4]).chunk(2), dim=1)
     large = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
     large = large + 0.2 * torch.randn(large.shape, generator=noise)
     encoder.heads.person.weight.zero_()
-    assert torch.allclose(encoder(large), encoder(data.downsample(large, 64)), atol=1e-5)
+    assert torch.allclose(encoder(large), encoder(downsample(large, 64)), atol=1e-5)
     encoder.heads.person.weight[:, :128] = 0.1
-    assert (encoder(large) - encoder(data.downsample(large, 64))).abs().max() > 0.01
+    assert (encoder(large) - encoder(downsample(large, 64))).abs().max() > 0.01
 
 
 def test_restyle_has_no_larger_budget_than_psp():
@@ -552,7 +554,7 @@ def test_unknown_names_and_settings_are_refused():
 def test_recipes_were_made_with_the_settings_in_the_code():
     for inverter in shipped_inverters():
         name = inverter.removeprefix("faces/").replace("/", "-")
-        recipe = json.loads((data.WEIGHTS / f"{inverter.replace('/', '-')}.json").read_text())
+        recipe = json.loads((WEIGHTS / f"{inverter.replace('/', '-')}.json").read_text())
         if "rounds" in recipe:  # of making/encoders.py
             continue
         assert recipe["settings"] == dataclasses.asdict(SETTINGS[name])
@@ -561,4 +563,4 @@ def test_recipes_were_made_with_the_settings_in_the_code():
 def test_files_of_the_cut_generators_hold_what_was_learned():
     for size in (64, 128, 256):
         G = rl.load_generator(f"faces-{size}")
-        assert set(unpack(load_file(data.WEIGHTS / f"faces-{size}.safetensors"))) == set(trainable(G, size))
+        assert set(unpack(load_file(WEIGHTS / f"faces-{size}.safetensors"))) == set(trainable(G, size))

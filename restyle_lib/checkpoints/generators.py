@@ -21,10 +21,10 @@ from torch import Tensor
 
 from restyle_lib.assets import AssetError
 from restyle_lib.checkpoints import nvidia_pickle
-from restyle_lib.data import save_atomically
+from restyle_lib.checkpoints.domains import of_dataset
 from restyle_lib.generators import stylegan2
 from restyle_lib.generators.stylegan2 import StyleGAN2
-from restyle_lib.inversion.domains import of_dataset
+from restyle_lib.paths import save_atomically
 
 FORMAT = "restyle-companion stylegan2 1"
 INVERTER_FORMAT = "restyle-companion full-size inverter 1"

@@ -12,16 +12,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from restyle_lib import assets, train
+from restyle_lib.checkpoints.domains import Domain
 from restyle_lib.commands import evaluate as evaluation
 from restyle_lib.commands import reproduce
-from restyle_lib.data import save_atomically
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
 from restyle_lib.inversion import edit as editing
-from restyle_lib.inversion.domains import Domain
 from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Inverter, load_inverter
 from restyle_lib.inversion.inverter import convert as convert_checkpoint
 from restyle_lib.inversion.optimize import hybrid
 from restyle_lib.inversion.result import Inversion
+from restyle_lib.paths import save_atomically
 from restyle_lib.reporting import figures
 
 PHOTO_SIZE = 256  # px of the aligned crop that an inversion starts from and that the strip shows

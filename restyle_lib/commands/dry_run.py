@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from restyle_lib import encoders, precision
+from restyle_lib.checkpoints.domains import Domain
 from restyle_lib.evaluation import measure
-from restyle_lib.inversion.domains import Domain
 from restyle_lib.making import stand_ins as official
 from restyle_lib.training import loop, phases, states
 from restyle_lib.training.full_scale import Files

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import tyro
 
-from restyle_lib import data
 from restyle_lib.evaluation import evaluate, sets
+from restyle_lib.images import to_float
 from restyle_lib.inversion.inverter import load_inverter
 from restyle_lib.precision import best_device
 
@@ -37,7 +37,7 @@ def run(
     if images:
         _, x, skipped = sets.of_folder(images, domain)
     else:
-        x = data.to_float(sets.heldout(n).images)
+        x = to_float(sets.heldout(n).images)
     for name, why in skipped.items():
         print(f"skipped {name}: {why}")
     summary = evaluate.summarise(evaluate.evaluate(inverters, x, steps), ["method", "step"])

@@ -12,8 +12,8 @@ import torch
 from tqdm.auto import tqdm
 
 from restyle_lib import assets
-from restyle_lib.data import REPOSITORY
 from restyle_lib.evaluation import profiles
+from restyle_lib.paths import REPOSITORY
 from restyle_lib.reporting import page as report
 from restyle_lib.reporting import readme
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restyle_lib.data import downsample
 from restyle_lib.faces.identity import EMBEDDING, recognise
+from restyle_lib.images import downsample
 
 # Channels at 1/1, 1/2, 1/4 and 1/8 of the input size, and residual blocks at each. The paper's backbone (IR-SE50,
 # 256 px) has 43 M parameters below its heads; this one suits 64 px inputs, two CPU cores and a file of 2 MB.

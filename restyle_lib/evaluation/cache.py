@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from restyle_lib.data import WEIGHTS, cache_dir, save_atomically
+from restyle_lib.paths import WEIGHTS, cache_dir, save_atomically
 
 MEASURING = ("face-*.safetensors", "identity-mean.safetensors", "faces-directions.*")
 

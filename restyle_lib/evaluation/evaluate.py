@@ -12,11 +12,10 @@ from scipy.stats import bootstrap
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from restyle_lib.data import downsample
 from restyle_lib.evaluation.cache import digest, remembered
 from restyle_lib.evaluation.metrics import HIGHER_IS_BETTER, table_metrics
 from restyle_lib.faces.detect import find_faces
-from restyle_lib.images import to_image
+from restyle_lib.images import downsample, to_image
 from restyle_lib.inversion.inverter import Inverter
 from restyle_lib.inversion.result import Inversion
 

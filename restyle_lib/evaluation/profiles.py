@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from restyle_lib.data import REPOSITORY
+from restyle_lib.paths import REPOSITORY
 
 
 @dataclass(frozen=True)

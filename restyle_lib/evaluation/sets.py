@@ -8,24 +8,25 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from restyle_lib import data
+from restyle_lib.checkpoints.domains import Domain
 from restyle_lib.evaluation.cache import digest, remembered_tensors
 from restyle_lib.faces.align import align
-from restyle_lib.generators import load_generator
+from restyle_lib.generators import load_generator, render_sets
 from restyle_lib.images import PhotoError, open_photo, to_tensor
-from restyle_lib.inversion.domains import Domain
 from restyle_lib.precision import best_device
 
 HELDOUT_SEED = 20_000_000
 
 
-def heldout(n: int) -> data.Renders:
+def heldout(n: int) -> render_sets.Renders:
     """n fp32 renders of the full 1024 px generator at psi 0.7, seeds that no training uses, at 256 px.
 
     They are not samples of the cut generator that encoders are trained with, but they are still renders: easier than
     photographs, since a code that reproduces them exists.
     """
-    return data.renders(load_generator("faces-1024").to(best_device()), "heldout", n, HELDOUT_SEED, data.heldout_codes)
+    return render_sets.renders(
+        load_generator("faces-1024").to(best_device()), "heldout", n, HELDOUT_SEED, render_sets.heldout_codes
+    )
 
 
 def photographs() -> dict[str, Image.Image]:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from restyle_lib.data import WEIGHTS
 from restyle_lib.faces import networks
+from restyle_lib.paths import WEIGHTS
 
 EMBEDDING = 128  # length of an embedding
 MAP_CHANNELS, MAP_SIZES = (32, 64, 128), (64, 32, 16)  # of the maps that encoders of 256 px look at

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from restyle_lib.data import WEIGHTS
+from restyle_lib.paths import WEIGHTS
 
 MEAN = (122.782, 117.001, 104.298)
 DETECTOR_MEAN = (117.001, 114.697, 97.404)

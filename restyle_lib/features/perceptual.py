@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from restyle_lib.data import downsample
 from restyle_lib.features.torchvision_compat import make_torchvision_importable
+from restyle_lib.images import downsample
 
 
 class PerceptualDistance(nn.Module):

@@ -12,9 +12,9 @@ from restyle_lib.assets import fetch
 from restyle_lib.checkpoints import generators as checkpoints
 from restyle_lib.checkpoints.openvino_ir import read_constants
 from restyle_lib.checkpoints.packing import unpack
-from restyle_lib.data import WEIGHTS
 from restyle_lib.generators import low_rank
 from restyle_lib.generators.mobile import MobileGenerator, from_ir
+from restyle_lib.paths import WEIGHTS
 
 SIZES = (64, 128, 256, 1024)
 TOON = {64: ("small",), 1024: ("shape", "drawing")}  # size -> the files that make a cartoonist of the face generator

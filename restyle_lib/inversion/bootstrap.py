@@ -1,14 +1,9 @@
 """Encoder bootstrapping (ReStyle, section 5.3): the encoder of one domain finds where that of another begins."""
 
-import copy
-
-import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from restyle_lib.evaluation import metrics
-from restyle_lib.generators.mobile import CHANNELS, MobileGenerator
 from restyle_lib.inversion.inverter import Inverter, Viewed
 from restyle_lib.inversion.refine import Callback, refine
 from restyle_lib.inversion.result import Inversion
@@ -52,39 +47,3 @@ def bootstrap(
     latents, seen = (torch.stack(each, 1).cpu() for each in zip(*trail, strict=True))
     before = F.adaptive_avg_pool2d(begun.images[:, :-1].flatten(0, 1), second.input_size).unflatten(0, (-1, switch))
     return Inversion(torch.cat([begun.latents[:, :-1], latents], 1), torch.cat([before, seen], 1))
-
-
-def swap(coarse: MobileGenerator, fine: MobileGenerator, size: int) -> MobileGenerator:
-    """Layer swapping (Pinkney and Adler 2020): blocks below `size` px from one generator, the others from another.
-
-    Shape comes from the first, texture and colour from the second. Both of one size, and of one W.
-    Raises ValueError where they are not, and where no block begins at `size`.
-    """
-    if coarse.resolution != fine.resolution or not torch.equal(coarse.w_avg, fine.w_avg):
-        raise ValueError("layers can be swapped between generators of one size that share their W")
-    sizes = list(CHANNELS)[1 : 1 + len(fine.blocks)]
-    if size not in sizes:
-        raise ValueError(f"no block begins at {size} px; there are {', '.join(map(str, sizes))}")
-    mixed, n = copy.copy(fine), sizes.index(size)
-    mixed._modules = dict(fine._modules) | {
-        "stem": coarse.stem,
-        "blocks": nn.ModuleList([*coarse.blocks[:n], *fine.blocks[n:]]),
-    }
-    return mixed
-
-
-@torch.no_grad()
-def measure(trails: dict[str, Inversion], faces: Tensor, toons: Tensor) -> pd.DataFrame:
-    """Trails of cartoons, compared with the faces and with the cartoons that are sought: a row per method, image, step.
-
-    faces: [n, 3, s, s] in [-1, 1], at the size of the trails; toons: what the generator makes of the faces' own codes
-    ID is the identity kept, of the cartoon with the *face*; L2 and ST-LPIPS are errors against the sought cartoon.
-    """
-    tables = []
-    for method, trail in trails.items():
-        for step, y in enumerate(trail.images.clamp(-1, 1).unbind(1)):
-            values = {"ID": metrics.identity(y, faces), "L2": metrics.l2(y, toons)}
-            values |= {"ST-LPIPS": metrics.st_lpips_distance(y, toons)}
-            values = {name: value.tolist() for name, value in values.items()}
-            tables.append(pd.DataFrame({"method": method, "image": range(len(y)), "step": step} | values))
-    return pd.concat(tables, ignore_index=True)

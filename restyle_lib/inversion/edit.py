@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from restyle_lib.data import REPOSITORY, WEIGHTS
 from restyle_lib.faces import attributes
+from restyle_lib.paths import REPOSITORY, WEIGHTS
 
 SHIPPED = WEIGHTS / "faces-directions.safetensors"
 PUBLIC = REPOSITORY / "data" / "directions" / "interfacegan.safetensors"

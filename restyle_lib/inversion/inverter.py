@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from restyle_lib import encoders
 from restyle_lib.checkpoints import generators as checkpoints
+from restyle_lib.checkpoints.domains import DOMAINS, Domain, of_dataset
 from restyle_lib.checkpoints.generators import CheckpointError
 from restyle_lib.checkpoints.packing import pack, unpack
-from restyle_lib.data import WEIGHTS, save_atomically
 from restyle_lib.encoders import Encoder, Encoder256, full_size
 from restyle_lib.encoders.simplified_256 import INPUT
 from restyle_lib.generators import load_generator, stylegan2
 from restyle_lib.generators.averaged import averaged, can_average
 from restyle_lib.generators.mobile import MobileGenerator
-from restyle_lib.inversion.domains import DOMAINS, Domain, of_dataset
 from restyle_lib.inversion.refine import Callback, refine
 from restyle_lib.inversion.result import Inversion
+from restyle_lib.paths import WEIGHTS, save_atomically
 from restyle_lib.precision import autocast
 
 FORMAT = "restyle-companion inverter 1"

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from restyle_lib.data import save_atomically
 from restyle_lib.faces import attributes
 from restyle_lib.generators import load_generator, mobile, stylegan2
 from restyle_lib.inversion.edit import SHIPPED
+from restyle_lib.paths import save_atomically
 from restyle_lib.precision import best_device
 
 SAMPLES, SEED, PSI = 3000, 40_000_000, 0.8  # of W that are labelled; seeds that nothing else uses

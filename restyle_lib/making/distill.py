@@ -19,15 +19,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from restyle_lib import data, precision
+from restyle_lib import precision
 from restyle_lib.checkpoints.packing import pack, unpack
 from restyle_lib.evaluation import sets
 from restyle_lib.evaluation.metrics import psnr
 from restyle_lib.faces.identity import Identity, shared, similarity
-from restyle_lib.generators import embedded
+from restyle_lib.generators import embedded, render_sets
+from restyle_lib.images import downsample, to_float, to_uint8
+from restyle_lib.paths import WEIGHTS, save_atomically
 from restyle_lib.precision import autocast
 
-POOL_SEED = 1_000_000
 CPU = torch.device("cpu")
 
 
@@ -74,9 +75,9 @@ def fit(
     torch.manual_seed(seed)
     teacher = embedded(1024)
     G = embedded(size, fitted=again)
-    renders = data.renders(teacher, "train", pool, POOL_SEED, shard=100).agreeing(G.slots_read - 1)
+    renders = render_sets.renders(teacher, "train", pool, render_sets.POOL_SEED, shard=100).agreeing(G.slots_read - 1)
     heldout = sets.heldout(200)
-    targets = torch.cat([data.to_uint8(data.downsample(data.to_float(x), size)) for x in renders.images.split(256)])
+    targets = torch.cat([to_uint8(downsample(to_float(x), size)) for x in renders.images.split(256)])
     identity = shared(CPU)
     embeddings = _embed(identity, targets)
 
@@ -101,7 +102,7 @@ def fit(
     start, progress = time.perf_counter(), tqdm(range(iterations), desc=f"fitting faces-{size}")
     for i in progress:
         pick = torch.randint(len(renders), (batch,))
-        target = data.to_float(targets[pick])
+        target = to_float(targets[pick])
         with autocast(CPU):
             image = G.synthesize(renders.codes[pick])
         losses = distance(image.float(), target, identity, embeddings[pick], identity_weight)
@@ -114,11 +115,11 @@ def fit(
         if i % 500 == 499:
             tqdm.write(f"{i + 1}: {validate(G, heldout, size, identity)}")
     this_round = {"iterations": iterations, "batch": batch, "head_lr": head_lr, "trunk_lr": trunk_lr}
-    this_round |= {"identity_weight": identity_weight, "pool": pool, "seed": seed, "pool_seed": POOL_SEED}
+    this_round |= {"identity_weight": identity_weight, "pool": pool, "seed": seed, "pool_seed": render_sets.POOL_SEED}
     this_round["minutes"] = round((time.perf_counter() - start) / 60, 1)
     tensors = pack(student)
     G.load_state_dict(unpack(tensors), strict=False)  # so that the held-out figures are of what is shipped
-    path = data.WEIGHTS / f"faces-{size}.safetensors"
+    path = WEIGHTS / f"faces-{size}.safetensors"
     recipe_path = path.with_suffix(".json")
     recipe = {
         "source": "MobileStyleGAN of random-face==2021.7.21.1, cut and fine-tuned by restyle_lib.making.distill",
@@ -126,7 +127,7 @@ def fit(
         "machine": f"{torch.get_num_threads()} CPU threads, {precision.name(CPU)}",
         "heldout": {"n": 200, "psi": 0.7, "seed": sets.HELDOUT_SEED} | validate(G, heldout, size, identity),
     }
-    data.save_atomically(lambda temporary: save_file(tensors, temporary), path)
+    save_atomically(lambda temporary: save_file(tensors, temporary), path)
     recipe_path.write_text(json.dumps(recipe, indent=2) + "\n")
     return recipe
 
@@ -135,7 +136,7 @@ def fit(
 def _embed(identity: Identity, images: Tensor) -> Tensor:
     """Unit identity embeddings [n, 128] of uint8 images."""
     with autocast(CPU):
-        return torch.cat([identity(data.to_float(x)) for x in images.split(50)]).float()
+        return torch.cat([identity(to_float(x)) for x in images.split(50)]).float()
 
 
 def _rms(tensor: Tensor) -> float:
@@ -161,11 +162,11 @@ def distance(
 
 
 @torch.no_grad()
-def validate(G: nn.Module, heldout: data.Renders, size: int, identity: Identity) -> dict[str, float]:
+def validate(G: nn.Module, heldout: render_sets.Renders, size: int, identity: Identity) -> dict[str, float]:
     """Mean PSNR in dB and identity cosine of G against the downsampled 1024 renders, in fp32."""
     figures = {"psnr": [], "identity": []}
     for codes, images in zip(heldout.codes.split(20), heldout.images.split(20), strict=True):
-        target = data.downsample(data.to_float(images), size)
+        target = downsample(to_float(images), size)
         image = G.synthesize(codes).clamp(-1, 1)
         figures["psnr"].append(psnr(image, target))
         figures["identity"].append(similarity(identity, image, target))

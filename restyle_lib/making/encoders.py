@@ -26,12 +26,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from restyle_lib import data, encoders, losses
-from restyle_lib.data import to_float, to_uint8
+from restyle_lib import encoders, losses
 from restyle_lib.faces.identity import shared
 from restyle_lib.features.perceptual import st_lpips
+from restyle_lib.generators import render_sets
 from restyle_lib.generators.averaged import averaged
 from restyle_lib.generators.mobile import MobileGenerator
+from restyle_lib.images import to_float, to_uint8
 from restyle_lib.inversion.inverter import save_inverter
 from restyle_lib.precision import autocast, best_device
 from restyle_lib.training.sources.renders import disturb, scatter
@@ -199,7 +200,7 @@ def make_world(
     see = renderer(G, batch, device, compiled)
 
     on_cpu = torch.Generator().manual_seed(seed)
-    codes = data.training_codes(G, renders // 2, seed + 1, G.n_styles)
+    codes = render_sets.training_codes(G, renders // 2, seed + 1, G.n_styles)
     codes = torch.cat([codes, scatter(codes.cpu(), G.n_styles, on_cpu).to(device)])
     started = time.perf_counter()
     images = []

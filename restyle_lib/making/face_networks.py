@@ -15,7 +15,7 @@ import torch
 import tyro
 from safetensors.torch import save_file
 
-from restyle_lib.data import WEIGHTS, save_atomically
+from restyle_lib.paths import WEIGHTS, save_atomically
 
 NETWORKS = {
     "recognition": "face_recognition_model",

@@ -9,8 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.encoders.backbones import IRSE50, ResNet34
-from restyle_lib.inversion.domains import DOMAINS
 
 DATASETS = {"faces": "ffhq_encode", "cars": "cars_encode", "church": "church_encode", "horse": "horse_encode"}
 DATASETS |= {"wild": "afhq_wild_encode", "toonify": "toonify"}

@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from restyle_lib import data
 from restyle_lib.faces import networks
 from restyle_lib.faces.identity import IDENTITY_CROP, face_crop
-from restyle_lib.generators import embedded
-from restyle_lib.making.distill import POOL_SEED
+from restyle_lib.generators import embedded, render_sets
+from restyle_lib.images import to_float
+from restyle_lib.paths import WEIGHTS, save_atomically
 
 
 @torch.no_grad()
@@ -25,9 +25,9 @@ def mean_code(G, n: int = 100_000, seed: int = 0) -> Tensor:
 @torch.no_grad()
 def mean_embedding(G, n: int = 500) -> Tensor:
     """The mean raw identity embedding [128] of the first n training renders."""
-    images = data.renders(G, "train", n, POOL_SEED, shard=100).images
+    images = render_sets.renders(G, "train", n, render_sets.POOL_SEED, shard=100).images
     network = networks.load("recognition")
-    return torch.cat([network(face_crop(data.to_float(x), IDENTITY_CROP, 150)) for x in images.split(25)]).mean(0)
+    return torch.cat([network(face_crop(to_float(x), IDENTITY_CROP, 150)) for x in images.split(25)]).mean(0)
 
 
 if __name__ == "__main__":
@@ -36,5 +36,5 @@ if __name__ == "__main__":
         ("faces-w_avg", "w_avg", mean_code(teacher)),
         ("identity-mean", "mean", mean_embedding(teacher)),
     ]:
-        path = data.WEIGHTS / f"{name}.safetensors"
-        data.save_atomically(lambda temporary, t={key: tensor}: save_file(t, temporary), path)
+        path = WEIGHTS / f"{name}.safetensors"
+        save_atomically(lambda temporary, t={key: tensor}: save_file(t, temporary), path)

@@ -25,15 +25,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from restyle_lib import data, precision
-from restyle_lib.data import downsample, to_float, to_uint8
+from restyle_lib import precision
 from restyle_lib.evaluation import sets
 from restyle_lib.evaluation.metrics import psnr
 from restyle_lib.faces.identity import shared
-from restyle_lib.generators import embedded, low_rank
+from restyle_lib.generators import embedded, low_rank, render_sets
 from restyle_lib.generators.mobile import MobileGenerator
+from restyle_lib.images import downsample, to_float, to_uint8
 from restyle_lib.making.cartoon import caricature, cartoon, landmarks, warp, warp_grid
-from restyle_lib.making.distill import POOL_SEED, distance
+from restyle_lib.making.distill import distance
+from restyle_lib.paths import WEIGHTS, save_atomically
 
 CPU = torch.device("cpu")
 RANK = 32
@@ -61,7 +62,7 @@ def fit(part: tyro.conf.Positional[Literal["small", "shape", "drawing"]], seed: 
     make_loss, sizes, iterations, lr = RUNS[part]
     descend(learning, lr, iterations, make_loss(G, **sizes), f"fitting toon-{part}")
     tensors = low_rank.changes(G, learning)
-    data.save_atomically(lambda temporary: save_file(tensors, temporary), _path(part))
+    save_atomically(lambda temporary: save_file(tensors, temporary), _path(part))
     recipe = {
         "source": f"restyle_lib.making.toon {part}",
         "rank": RANK,
@@ -214,12 +215,12 @@ def validate(G: MobileGenerator, target: Callable[[Tensor], Tensor], n: int = 20
     return {"n": n, "psi": 0.7, "seed": sets.HELDOUT_SEED, "psnr": found, "psnr_of_the_faces": unchanged}
 
 
-def _renders(n: int) -> data.Renders:
-    return data.renders(embedded(1024), "train", n, POOL_SEED, shard=100)
+def _renders(n: int) -> render_sets.Renders:
+    return render_sets.renders(embedded(1024), "train", n, render_sets.POOL_SEED, shard=100)
 
 
 def _path(part: str) -> Path:
-    return data.WEIGHTS / f"toon-{part}.safetensors"
+    return WEIGHTS / f"toon-{part}.safetensors"
 
 
 # What each part learns from, for how many batches, at which rate.

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator
 from torch import Tensor, nn
 
-from restyle_lib.data import to_uint8
 from restyle_lib.evaluation.methods import COLOURS
 from restyle_lib.evaluation.metrics import HIGHER_IS_BETTER
+from restyle_lib.images import to_uint8
 
 PALETTE = sns.color_palette("colorblind")
 

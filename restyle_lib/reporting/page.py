@@ -11,9 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from nbconvert import HTMLExporter
 from PIL import Image
 
-from restyle_lib.data import REPOSITORY, save_atomically
 from restyle_lib.evaluation.evaluate import with_intervals
 from restyle_lib.evaluation.profiles import Profile
+from restyle_lib.paths import REPOSITORY, save_atomically
 from restyle_lib.reporting.readme import cell
 
 WIDEST = 1400  # px of an embedded figure

@@ -4,8 +4,8 @@ import re
 
 import pandas as pd
 
-from restyle_lib.data import REPOSITORY
 from restyle_lib.evaluation import profiles
+from restyle_lib.paths import REPOSITORY
 
 README = REPOSITORY / "README.md"
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

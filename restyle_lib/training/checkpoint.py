@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from restyle_lib.data import save_atomically
+from restyle_lib.paths import save_atomically
 from restyle_lib.training.settings import Settings
 
 NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint-previous.pt"

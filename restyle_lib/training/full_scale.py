@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from restyle_lib.inversion.domains import DOMAINS, Domain
+from restyle_lib.checkpoints.domains import DOMAINS, Domain
 from restyle_lib.training.settings import Settings
 
 METHODS = {

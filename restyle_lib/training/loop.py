@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from restyle_lib import encoders
-from restyle_lib.inversion.domains import DOMAINS
+from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.precision import autocast
 from restyle_lib.training import checkpoint as state
 from restyle_lib.training import economy, optimizers, phases, processes, states

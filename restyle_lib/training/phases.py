@@ -6,7 +6,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from restyle_lib import data, losses
+from restyle_lib import losses
+from restyle_lib.images import to_float
 from restyle_lib.inversion.refine import refine
 from restyle_lib.training.objective import Critics, Whole, batch_losses
 from restyle_lib.training.settings import Settings
@@ -95,6 +96,6 @@ def teach(accelerator: Accelerator, critics: Critics, pool, learned: Learned, it
     if critics.images:
         fake = accelerator.gather(learned.first[1].contiguous())
         i = torch.randint(pool.n_full, (len(fake),), generator=rng)
-        real = data.to_float(pool.images[i].to(pool.device))
+        real = to_float(pool.images[i].to(pool.device))
         record["d_images"] = critics.images.learn(accelerator, real, fake, iteration, rng)
     return record

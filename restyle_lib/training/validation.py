@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from restyle_lib import data
 from restyle_lib.evaluation.metrics import identity, l2, ms_ssim, st_lpips_distance
+from restyle_lib.images import to_uint8
 from restyle_lib.inversion.refine import refine
 from restyle_lib.precision import autocast
 
@@ -34,7 +34,7 @@ def validate(
     metrics = {name: [round(_mean(metric, y, x, batch), 5) for y in steps_of_x] for name, metric in used.items()}
     columns = [x, *steps_of_x[:SHOWN]]
     strip = torch.cat([torch.cat(list(column[:SHOWN]), dim=1) for column in columns], dim=2)
-    return metrics, data.to_uint8(strip)
+    return metrics, to_uint8(strip)
 
 
 def _mean(metric, y: Tensor, x: Tensor, batch: int) -> float:

@@ -8,10 +8,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from restyle_lib.data import downsample
 from restyle_lib.evaluation import metrics
 from restyle_lib.faces.attributes import NAMES, Attributes
-from restyle_lib.images import to_image
+from restyle_lib.images import downsample, to_image
 from restyle_lib.inversion.edit import directions, edit
 from restyle_lib.widgets.parts import BLANK, GAP, WIDTH, Card, beside, files, link, png, wide
 from restyle_lib.widgets.pictures import step_caption

@@ -8,10 +8,9 @@ from pathlib import Path
 import ipywidgets as ipw
 from PIL import Image
 
-from restyle_lib.data import to_float
 from restyle_lib.evaluation import sets
 from restyle_lib.faces.align import align
-from restyle_lib.images import open_photo, to_image
+from restyle_lib.images import open_photo, to_float, to_image
 from restyle_lib.widgets.parts import FILL, LABELLED, WIDTH, wide
 from restyle_lib.widgets.pictures import SIZE
 from restyle_lib.widgets.session import Photo, Session

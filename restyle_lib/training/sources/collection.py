@@ -15,9 +15,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from restyle_lib.data import cache_dir, save_atomically
+from restyle_lib.checkpoints.domains import Domain
 from restyle_lib.images import PhotoError, open_photo
-from restyle_lib.inversion.domains import Domain
+from restyle_lib.paths import cache_dir, save_atomically
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 LARGEST = 100 * 2**20  # bytes of one image, unpacked; no data set has larger ones, but a zip bomb has

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from restyle_lib.data import save_atomically, to_float, to_uint8
-from restyle_lib.images import PhotoError, open_photo, to_tensor
-from restyle_lib.inversion.domains import Domain
+from restyle_lib.checkpoints.domains import Domain
+from restyle_lib.images import PhotoError, open_photo, to_float, to_tensor, to_uint8
 from restyle_lib.inversion.inverter import Viewed
+from restyle_lib.paths import save_atomically
 from restyle_lib.training.sources.collection import Collection, collection, facts, verdict
 
 ATTEMPTS = 100  # files in a row that may have become unreadable since they were checked

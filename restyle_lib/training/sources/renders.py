@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from restyle_lib import data, losses
-from restyle_lib.generators import load_generator
+from restyle_lib import losses
+from restyle_lib.generators import load_generator, render_sets
+from restyle_lib.images import downsample, to_float, to_uint8
 from restyle_lib.inversion.inverter import load_inverter
-from restyle_lib.making.distill import POOL_SEED
 from restyle_lib.precision import autocast
 from restyle_lib.training.settings import Settings
 
@@ -36,10 +36,12 @@ class Pool:
         self.slots = self.start.n_heads if self.start else cut.slots_read
         with torch.no_grad():
             self.average_image = cut.synthesize(cut.w_avg[None])[0]  # y_0 = G(w_avg), [3, s, s]
-        renders = data.renders(full, "train", settings.renders, POOL_SEED, shard=100).agreeing(self.slots - 1)
+        renders = render_sets.renders(full, "train", settings.renders, render_sets.POOL_SEED, shard=100).agreeing(
+            self.slots - 1
+        )
         self.n_full = len(renders)
-        images = [data.to_uint8(data.downsample(data.to_float(x), self.size)) for x in renders.images.split(256)]
-        sampled = data.training_codes(cut, settings.cut_samples, settings.seed + 1, self.slots).cpu()
+        images = [to_uint8(downsample(to_float(x), self.size)) for x in renders.images.split(256)]
+        sampled = render_sets.training_codes(cut, settings.cut_samples, settings.seed + 1, self.slots).cpu()
         self.codes = torch.cat([renders.codes, sampled])
         images.append(self._render(sampled, "sampling the cut generator"))
         self.images = torch.cat(images)
@@ -56,7 +58,7 @@ class Pool:
         images = []
         with autocast(self.device):
             for part in tqdm(codes.split(16), desc=what, unit_scale=16, unit="image", leave=False):
-                images.append(data.to_uint8(self.cut.synthesize(part.to(self.device))).cpu())
+                images.append(to_uint8(self.cut.synthesize(part.to(self.device))).cpu())
         return torch.cat(images)
 
     def pairs(self, rng: torch.Generator, n: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -66,7 +68,7 @@ class Pool:
         """
         i = torch.randint(len(self.codes), (n,), generator=rng)
         first = torch.full((n,), True) if self.one_pass else torch.randint(3, (n,), generator=rng) == 0
-        x, y = (data.to_float(images[i].to(self.device)) for images in (self.images, self.near_images))
+        x, y = (to_float(images[i].to(self.device)) for images in (self.images, self.near_images))
         y_codes = self.near_codes[i]
         y[first], y_codes[first] = self.average_image, self.cut.w_avg.cpu()
         return x, y, (self.codes[i] - y_codes).to(self.device)
@@ -79,10 +81,10 @@ class Pool:
         """
         i = torch.randint(self.n_full, (n // 2,), generator=rng)
         seed = int(torch.randint(2**62, (1,), generator=rng))
-        codes = scatter(data.training_codes(self.cut, n - n // 2, seed, self.slots), self.slots, rng)
+        codes = scatter(render_sets.training_codes(self.cut, n - n // 2, seed, self.slots), self.slots, rng)
         with torch.no_grad(), autocast(self.device):
             fresh = self.shown.synthesize(codes).float().clamp(-1, 1)
-        x = torch.cat([data.to_float(self.images[i].to(self.device)), fresh])
+        x = torch.cat([to_float(self.images[i].to(self.device)), fresh])
         codes = torch.cat([self.codes[i].to(self.device), codes])
         if self.disturbs:
             x[1::2], codes[1::2] = disturb(x[1::2], x.roll(1, dims=0)[1::2], rng), torch.nan

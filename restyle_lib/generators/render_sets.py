@@ -1,51 +1,19 @@
-"""Where data lives, and sets of renders with known codes, made once and kept in the cache."""
+"""Sets of renders with known codes, made once and kept in the cache."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from platformdirs import user_cache_path
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-WEIGHTS = REPOSITORY / "data" / "weights"
+from restyle_lib.images import downsample, to_uint8
+from restyle_lib.paths import cache_dir, save_atomically
 
-
-def cache_dir() -> Path:
-    """The cache folder outside git: $RESTYLE_CACHE, else the platform's own place."""
-    return Path(os.environ.get("RESTYLE_CACHE") or user_cache_path("restyle-companion"))
-
-
-def save_atomically(write: Callable[[Path], None], path: Path) -> None:
-    """Lets `write` fill a temporary file, then moves it to `path`: readers see the old file, the new one, or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def downsample(images: Tensor, size: int) -> Tensor:
-    """Area-averages square images [B, 3, s, s] to [B, 3, size, size]."""
-    return images if images.shape[-1] == size else F.adaptive_avg_pool2d(images, size)
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] -> uint8 in 0..255, clamped and rounded."""
-    return (images.float().clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
-
-
-def to_float(images: Tensor) -> Tensor:
-    """uint8 images -> float in [-1, 1]."""
-    return images.float() / 127.5 - 1
+POOL_SEED = 1_000_000  # of the renders that everything trains on
 
 
 @dataclass

@@ -1,0 +1,26 @@
+"""Where data lives: the repository's own folders, and the cache outside it."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+WEIGHTS = REPOSITORY / "data" / "weights"
+
+
+def cache_dir() -> Path:
+    """The cache folder outside git: $RESTYLE_CACHE, else the platform's own place."""
+    return Path(os.environ.get("RESTYLE_CACHE") or user_cache_path("restyle-companion"))
+
+
+def save_atomically(write: Callable[[Path], None], path: Path) -> None:
+    """Lets `write` fill a temporary file, then moves it to `path`: readers see the old file, the new one, or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
