@@ -39,7 +39,7 @@ def train(
     same; the first of them writes files. Batches and gradients are the same, up to rounding, for any number of them,
     except for batch normalisations (of the full-size encoders), which see the share of their process.
 
-    pool:    what it learns from: `samples.Pool`, or `photographs.Photographs`
+    pool:    what it learns from: `sources.renders.Pool`, or `sources.photographs.Photographs`
     out:     folder for checkpoint.pt and the one before, log.jsonl, tensorboard/, and the strips of validation
     heldout: images [n, 3, h, w] in [-1, 1] for validation
     resume:  continue from the newest checkpoint in `out`; the result is the same to the bit as without the stop

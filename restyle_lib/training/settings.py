@@ -86,7 +86,7 @@ class Settings:
     cut_samples: int = 4000
     """Cut-generator samples in the pool of the warm start."""
     disturb: bool = True
-    """Every second image of a batch is made unlike any render (see samples.disturb), since photographs are."""
+    """Every second image of a batch is made unlike any render (see sources/renders.py), since photographs are."""
     ema: float = 0.99
     """Decay per batch of the average of the weights, which is what is shipped and validated; short, since the
     learning rate falls to zero anyway."""

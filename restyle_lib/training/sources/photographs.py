@@ -82,7 +82,7 @@ class Photographs:
         return x, torch.full((len(x), self.cut.n_styles, len(self.cut.w_avg)), torch.nan, device=self.device)
 
     def goal(self, x: Tensor, codes: Tensor) -> Tensor:
-        """What a reconstruction should look like: x itself, see `samples.Pool.goal`."""
+        """What a reconstruction should look like: x itself, see `renders.Pool.goal`."""
         return x
 
 
