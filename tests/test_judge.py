@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from test_faces import blocks_image
 
 from restyle_lib.data import REPOSITORY, downsample, to_float
-from restyle_lib.evaluation import sets
+from restyle_lib.evaluation import metrics, sets
 from restyle_lib.faces import judge
 from restyle_lib.making.face_judge import folded
 
@@ -140,6 +140,17 @@ def test_it_gives_no_gradient_and_always_looks_in_fp32():
         assert torch.equal(network(images), said)
     half = network(images.bfloat16())
     assert half.dtype == torch.float32 and torch.linalg.vecdot(half, said).min() > 0.99
+
+
+def test_the_metric_is_the_similarity_and_remembers_only_what_it_was_compared_with(heldout):
+    a, b = to_float(heldout.images[:4]).split(2)
+    expected = judge.similarity(judge.load_judge(), a, b)
+    for _ in range(2):
+        assert torch.allclose(metrics.judged(a, b), expected, atol=1e-5)
+    assert torch.allclose(metrics.judged(b, b.clone()), torch.ones(2))
+    names = list(metrics.table_metrics())
+    assert names[names.index("ID") + 1] == "JUDGE" and "JUDGE" in metrics.HIGHER_IS_BETTER
+    assert "JUDGE" not in metrics.table_metrics(faces=False) and "JUDGE" not in metrics.CLAIMED
 
 
 def test_no_training_and_no_encoder_knows_the_judge():
