@@ -28,7 +28,8 @@ def test_table_matches_the_files():
     assert shipped == set(assets.SHIPPED)
     for name, asset in assets.SHIPPED.items():
         assert asset.licence and asset.source and asset.bytes == (WEIGHTS / name).stat().st_size
-    assert (WEIGHTS / "face-LICENSE.txt").read_text().startswith("MIT License")
+    for licence in ("face-LICENSE.txt", "judge-LICENSE.txt"):
+        assert (WEIGHTS / licence).read_text().startswith("MIT License")
 
 
 def test_tracked_files_fit_the_limits():
