@@ -20,10 +20,11 @@ import torch
 import torch.nn.functional as F
 from test_faces import blocks_image
 
-from restyle_lib.data import REPOSITORY, downsample, to_float
 from restyle_lib.evaluation import metrics, sets
 from restyle_lib.faces import judge
+from restyle_lib.images import downsample, to_float
 from restyle_lib.making.face_judge import folded
+from restyle_lib.paths import REPOSITORY
 
 REFERENCE = json.loads((Path(__file__).parent / "data" / "judge_reference.json").read_text())
 PACKAGE = Path(os.environ.get("RESTYLE_HUMAN_MODELS", "package"))

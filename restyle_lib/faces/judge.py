@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from restyle_lib.checkpoints.packing import unpack
-from restyle_lib.data import WEIGHTS, downsample
 from restyle_lib.faces.identity import face_crop
 from restyle_lib.faces.networks import FaceNetwork, pad_same
+from restyle_lib.images import downsample
+from restyle_lib.paths import WEIGHTS
 
 JUDGE_CROP = (29, 30, 226, 227)  # (x0, y0, x1, y1) of the face in an FFHQ-aligned image of 256 px
 SIZE = 224  # that the network looks at

@@ -21,10 +21,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from restyle_lib.checkpoints.packing import pack, unpack
-from restyle_lib.data import WEIGHTS, save_atomically
 from restyle_lib.faces.judge import LAYERS, convolution, face, mobilenet, normalise
 from restyle_lib.images import open_photo, to_tensor
 from restyle_lib.making.face_networks import read_group
+from restyle_lib.paths import WEIGHTS, save_atomically
 
 REFERENCE = 2000  # photographs whose mean embedding is subtracted
 CALIBRATION = 32  # of them, which correct the biases
