@@ -1,4 +1,4 @@
-# make reproduce   installs into .venv, fetches and verifies the assets, runs every notebook, fills figures/ and data/results/
+# make reproduce   installs into .venv, fetches and verifies the assets, runs every notebook, fills reproduced/ and compares
 # make test        the same set-up, then the tests
 PYTHON ?= python3
 BIN := .venv/bin
@@ -31,4 +31,4 @@ check: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv runs data/results/executed
+	rm -rf .venv runs reproduced

@@ -4,8 +4,7 @@ import re
 
 import pandas as pd
 
-from restyle_lib.evaluation import profiles
-from restyle_lib.paths import REPOSITORY
+from restyle_lib.paths import REPOSITORY, RESULTS
 
 README = REPOSITORY / "README.md"
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -13,8 +12,7 @@ PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def filled(text: str) -> str:
     """`text` with every place `<!-- table: NAME --> … <!-- end -->` holding the table of data/results/NAME.csv."""
-    results = profiles.load("default").results
-    return PLACE.sub(lambda place: place[1] + markdown(pd.read_csv(results / f"{place[2]}.csv")) + place[3], text)
+    return PLACE.sub(lambda place: place[1] + markdown(pd.read_csv(RESULTS / f"{place[2]}.csv")) + place[3], text)
 
 
 def markdown(table: pd.DataFrame) -> str:
