@@ -61,7 +61,7 @@ def run(profile: Literal["smoke", "default", "full"] = "default", jobs: int | No
     if update:
         for source, target in ((sizes.figures, FIGURES), (sizes.results, RESULTS)):
             shutil.copytree(source, target, dirs_exist_ok=True)
-        readme.README.write_text(readme.filled(readme.README.read_text()))
+        readme.fill()
     elif profile == "default":
         print(compare(sizes.results, RESULTS).to_string(index=False))
     print(f"figures, tables and executed notebooks are in {sizes.folder}")

@@ -1,4 +1,4 @@
-"""README's tables are the files in data/results: `python -m restyle_lib.reporting.readme` writes them in."""
+"""The tables in README and docs/ are the files in data/results: `python -m restyle_lib.reporting.readme` fills them."""
 
 import re
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 from restyle_lib.paths import REPOSITORY, RESULTS
 
-README = REPOSITORY / "README.md"
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -34,5 +34,11 @@ def cell(value) -> str:
     return str(value)
 
 
+def fill() -> None:
+    """Brings all pages up to date."""
+    for page in PAGES:
+        page.write_text(filled(page.read_text()))
+
+
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text()))
+    fill()
