@@ -15,6 +15,7 @@ from restyle_lib import assets, train
 from restyle_lib.checkpoints.domains import Domain
 from restyle_lib.commands import evaluate as evaluation
 from restyle_lib.commands import reproduce
+from restyle_lib.commands.film import film
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
 from restyle_lib.inversion import edit as editing
 from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Inverter, load_inverter
@@ -194,6 +195,7 @@ def check_assets() -> int:
 COMMANDS = {
     "invert": invert,
     "edit": edit,
+    "film": film,
     "eval": evaluation.run,
     "convert": convert,
     "train": train.run,
