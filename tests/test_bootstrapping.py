@@ -157,6 +157,18 @@ def test_layers_are_swapped_at_a_block():
     assert torch.equal(face.synthesize(w), rl.load_generator("faces-64").synthesize(w))  # it is left as it was
 
 
+@torch.no_grad()
+def test_swapped_layers_are_copies():
+    face, toon = (rl.load_generator(name) for name in ("faces-64", "toon-64"))
+    w = heldout_codes(face, 1, 0)
+    mixed, before = swap(toon, face, 16), face.synthesize(w)
+    for tensor in mixed.state_dict().values():
+        tensor.zero_()
+    assert torch.equal(face.synthesize(w), before)
+    theirs = {x.data_ptr() for G in (face, toon) for x in G.state_dict().values()}
+    assert not theirs & {x.data_ptr() for x in mixed.state_dict().values() if x.numel()}
+
+
 def test_swaps_that_make_no_sense_are_refused():
     face, toon = (rl.load_generator(name) for name in ("faces-64", "toon-64"))
     with pytest.raises(ValueError, match="no block begins at 64 px; there are 8, 16, 32"):
