@@ -1,6 +1,7 @@
 """Where data lives: the repository's own folders, and the cache outside it."""
 
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def cache_dir() -> Path:
 def save_atomically(write: Callable[[Path], None], path: Path) -> None:
     """Lets `write` fill a temporary file, then moves it to `path`: readers see the old file, the new one, or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # a name of its own for each call, since threads share a process; and short, whatever the length of the file's name
+    temporary = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}")
     try:
         write(temporary)
         os.replace(temporary, path)

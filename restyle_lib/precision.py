@@ -8,6 +8,21 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def device_named(name: str | None) -> torch.device:
+    """The device of that name, such as "cpu", "cuda" or "cuda:1"; without one, `best_device`.
+
+    Raises ValueError in one line where there is no such device here.
+    """
+    if name is None:
+        return best_device()
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"device {name!r} cannot be used here; leave --device out for the best there is") from error
+    return device
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bf16 is faster than fp32: GPUs since Ampere, CPUs with AVX-512 BF16 or AMX.
 

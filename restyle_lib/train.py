@@ -21,7 +21,7 @@ from restyle_lib.encoders import full_size
 from restyle_lib.features.moco import moco_where_given
 from restyle_lib.generators import load_generator, render_sets
 from restyle_lib.images import downsample, to_float
-from restyle_lib.inversion.inverter import Inverter, save_full_size, save_inverter
+from restyle_lib.inversion.inverter import Inverter, check_styles, save_full_size, save_inverter
 from restyle_lib.paths import WEIGHTS
 from restyle_lib.training import full_scale
 from restyle_lib.training.full_scale import Files
@@ -169,6 +169,10 @@ def full_size_job(
         moco, weight = moco_where_given(files.moco, settings.lambda_moco)
         settings, moco = dataclasses.replace(settings, lambda_moco=weight), moco and moco.to(device)
     G = load_generator(files.generator).to(device)
+    try:
+        check_styles(G)
+    except ValueError as error:
+        raise ValueError(f"{files.generator}: {error}") from error
     pool = Photographs(G, kind, files.images, settings.validation, workers, report, start)
     return Job(name, settings, pool, pool.validation, {"images": len(pool.files)}, moco)
 

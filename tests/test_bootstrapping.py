@@ -157,6 +157,18 @@ def test_layers_are_swapped_at_a_block():
     assert torch.equal(face.synthesize(w), rl.load_generator("faces-64").synthesize(w))  # it is left as it was
 
 
+@torch.no_grad()
+def test_swapped_layers_are_copies():
+    face, toon = (rl.load_generator(name) for name in ("faces-64", "toon-64"))
+    w = heldout_codes(face, 1, 0)
+    mixed, before = swap(toon, face, 16), face.synthesize(w)
+    for tensor in mixed.state_dict().values():
+        tensor.zero_()
+    assert torch.equal(face.synthesize(w), before)
+    theirs = {x.data_ptr() for G in (face, toon) for x in G.state_dict().values()}
+    assert not theirs & {x.data_ptr() for x in mixed.state_dict().values() if x.numel()}
+
+
 def test_swaps_that_make_no_sense_are_refused():
     face, toon = (rl.load_generator(name) for name in ("faces-64", "toon-64"))
     with pytest.raises(ValueError, match="no block begins at 64 px; there are 8, 16, 32"):
@@ -193,15 +205,47 @@ def test_switching_first_or_last_is_one_encoder_alone(inverters, faces):
     assert not torch.equal(last.images[:, 2], face.invert(faces, 2).images[:, 2])  # drawn by the toon generator
 
 
-def test_impossible_switches_and_strangers_are_refused(inverters, faces):
+def test_impossible_switches_are_refused_and_strangers_noticed(inverters, faces):
     face, toon = inverters
     for switch in (-1, 3):
         with pytest.raises(ValueError, match="from 0 to steps = 2"):
             bootstrapping.bootstrap(face, toon, faces, steps=2, switch=switch)
     stranger = rl.load_inverter("toon/restyle-psp")
     stranger.G.w_avg += 1
-    with pytest.raises(ValueError, match="do not share their W"):
+    with pytest.warns(UserWarning, match="do not seem to share their W"):
+        bootstrapping.bootstrap(face, stranger, faces[:1], steps=2)
+    stranger.G.n_styles = 14
+    with pytest.raises(ValueError, match=r"\[16, 512\], of the second \[14, 512\]"):
         bootstrapping.bootstrap(face, stranger, faces, steps=2)
+
+
+def test_a_fine_tuned_generator_shares_w_though_its_mean_was_estimated_again(inverters, faces, recwarn):
+    """Every real pair: the third decimal of latent_avg differs, and the mapping was trained on a little."""
+    face, _ = inverters
+    tuned = rl.load_inverter("toon/restyle-psp")
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        tuned.G.w_avg += 2e-3 * torch.randn(512, generator=rng)
+        for weight in tuned.G.mapping.parameters():
+            weight *= 1 + 0.01 * torch.randn(weight.shape, generator=rng)
+    assert 0 < bootstrapping.difference(face.G, tuned.G) < 0.3
+    found = bootstrapping.bootstrap(face, tuned, faces[:1], steps=2)
+    assert not [w for w in recwarn if "share their W" in str(w.message)]
+    assert torch.equal(found.latents[:, 0], face.G.w_avg.expand(1, 16, -1)), "the second mean is never used"
+    with torch.no_grad():
+        for weight in tuned.G.mapping.parameters():
+            weight.copy_(weight.roll(1, -1))
+    assert bootstrapping.difference(face.G, tuned.G) > 0.6
+
+
+def test_a_one_pass_encoder_takes_its_one_step_from_where_it_begins(inverters, faces):
+    face, psp = inverters[0], rl.load_inverter("faces/psp")
+    found = bootstrapping.bootstrap(face, psp, faces[:2], steps=4)
+    alone = psp.invert(faces[:2], 1)
+    assert found.latents.shape == (2, 5, 16, 512) and found.images.shape == (2, 5, 3, 64, 64)
+    assert torch.equal(found.latents[:, :2], face.invert(faces[:2], 1).latents)
+    for t in (2, 3, 4):
+        assert torch.allclose(found.latents[:, t], alone.latents[:, 1], atol=1e-5)
 
 
 def test_measure_compares_with_the_face_and_with_the_sought_cartoon(inverters, heldout, faces):

@@ -19,11 +19,14 @@ from hypothesis import strategies as st
 from official import ada_tensors, inputs, inverter_checkpoint, reference, state_dict, write_ada_pickle
 
 import restyle_lib as rl
+from restyle_lib.checkpoints import generators as checkpoints
 from restyle_lib.checkpoints.generators import CheckpointError
 from restyle_lib.generators.frozen import double
 from restyle_lib.inversion.inverter import Viewed, convert
 from restyle_lib.inversion.refine import refine
 from restyle_lib.making.stand_ins import generator_state, random_checkpoint
+from restyle_lib.train import full_size_job
+from restyle_lib.training.full_scale import Files
 
 
 @pytest.mark.parametrize("name", ["psp_ffhq_16", "psp_church_64", "e4e_ffhq_64"])
@@ -338,6 +341,91 @@ def test_options_may_be_a_namespace_and_cars_of_any_size_are_cropped(tmp_path):
     inverter = rl.load_inverter(_saved(tmp_path, content))
     assert inverter.domain.name == "cars" and inverter.G.resolution == (12, 16)
     assert inverter.invert(torch.zeros(1, 3, 12, 16), steps=1).final(inverter.G).shape == (1, 3, 12, 16)
+
+
+def one_pass(**opts) -> dict:
+    """A pSp checkpoint of 16 px with random weights, without latent_avg; opts replace options, None removes one."""
+    content = random_checkpoint("church", size=16, mapping=1)
+    del content["latent_avg"]
+    content["state_dict"]["encoder.conv1.weight"] = content["state_dict"]["encoder.conv1.weight"][:, :3].clone()
+    for name, value in ({"input_nc": 3} | opts).items():
+        content["opts"].pop(name, None)
+        content["opts"] |= {} if value is None else {name: value}
+    return content
+
+
+def test_an_encoder_of_whole_codes_is_not_given_the_mean(tmp_path, recwarn):
+    """Trained without start_from_latent_avg: the code is E(x), nothing is estimated that matters, and it converts."""
+    path = _saved(tmp_path, one_pass(start_from_latent_avg=False))
+    inverter = rl.load_inverter(path)
+    assert not inverter.from_mean and not [w for w in recwarn if "latent_avg" in str(w.message)]
+    x = torch.rand(2, 3, 256, 256) * 2 - 1
+    with torch.no_grad():
+        expected = inverter.encoder(x)
+    assert inverter.G.w_avg.abs().max() > 0.01, "an estimate, which is not to be added"
+    assert torch.equal(inverter.invert(x, 2).latents[:, 1:], expected[:, None].expand(-1, 2, -1, -1))
+    convert(path, tmp_path / "converted.safetensors")
+    again = rl.load_inverter(tmp_path / "converted.safetensors")
+    assert torch.equal(again.invert(x, 1).latents, inverter.invert(x, 1).latents)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_the_option_decides_and_without_it_what_is_stored(stored, tmp_path):
+    mean = {"latent_avg": torch.ones(512)} if stored else {}
+    for option, added in ((True, True), (False, False), (None, stored)):
+        content = one_pass(start_from_latent_avg=option) | mean
+        assert checkpoints.adds_mean(content) == added
+    loop = random_checkpoint("church", size=16, mapping=1)
+    loop["opts"]["start_from_latent_avg"] = False
+    assert checkpoints.adds_mean(loop), "ReStyle does not ask"
+
+
+def test_an_own_domain_under_the_default_name(tmp_path):
+    """`dataset_type` is ffhq_encode unless set; the caller's word counts more, and stays in a converted file."""
+    content = random_checkpoint("church", size=16, mapping=1)
+    content["opts"]["dataset_type"] = "ffhq_encode"
+    path = _saved(tmp_path, content)
+    assert rl.load_inverter(path).domain.name == "faces"
+    inverter = rl.load_inverter(path, domain="own", input_size=(192, 256))
+    assert inverter.domain.name == "own" and not inverter.domain.faces
+    assert inverter.input_size == inverter.domain.input_size == (192, 256)
+    assert rl.load_inverter(path, domain="cars").G.resolution == (12, 16)
+    convert(path, tmp_path / "own.safetensors", "own", (192, 256))
+    again = rl.load_inverter(tmp_path / "own.safetensors")
+    assert again.domain == inverter.domain
+    assert rl.load_inverter(tmp_path / "own.safetensors", domain="church").input_size == (256, 256)
+
+
+def test_styles_that_no_encoder_finds_are_one_line(tmp_path):
+    """A generator of 256-dimensional styles opens; where an encoder is needed, its dimensions are said at once."""
+    state = {}
+    for name, x in generator_state(16, 2, torch.Generator().manual_seed(0)).items():
+        x = x[:256, :256] if name.startswith("style.") and x.ndim == 2 else x[:256] if name.startswith("style.") else x
+        state[name] = x[:, :256].clone() if name.endswith("modulation.weight") else x.clone()
+    path = _saved(tmp_path, {"g_ema": state, "latent_avg": torch.zeros(256)})
+    G = rl.load_generator(path)
+    with torch.no_grad():
+        assert G.synthesize(G.map(torch.randn(1, 256))).shape == (1, 3, 16, 16)
+    message = "styles have 256 dimensions, those of all encoders 512"
+    with pytest.raises(ValueError, match=f"file.pt: .*{message}"):
+        full_size_job("restyle-psp", "own", {"lambda_moco": 0}, Files(path, tmp_path), 0, torch.device("cpu"))
+    content = random_checkpoint("church", size=16, mapping=1) | {"latent_avg": torch.zeros(256)}
+    parts = {k: x for k, x in content["state_dict"].items() if k.startswith("encoder.")}
+    content["state_dict"] = parts | {f"decoder.{k}": x for k, x in state.items()}
+    with pytest.raises(CheckpointError, match=message):
+        rl.load_inverter(_saved(tmp_path, content))
+
+
+def test_paths_of_any_length(tmp_path):
+    folder = tmp_path
+    for _ in range(6):
+        folder = folder / ("d" * 60)
+    folder.mkdir(parents=True)
+    path = folder / ("n" * 240 + ".pt")
+    torch.save(random_checkpoint("church", size=16, mapping=1), path)
+    assert rl.load_inverter(path).G.n_styles == rl.load_inverter(str(path)).G.n_styles == 6
+    assert rl.load_generator(path).n_styles == 6
+    assert convert(path, folder / ("c" * 240 + ".safetensors")) == "inverter"
 
 
 @pytest.mark.parametrize("name", SAYS)

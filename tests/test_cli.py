@@ -128,6 +128,47 @@ def test_only_faces_have_directions(photos, tmp_path):
     assert result.returncode == 2 and "is of church; smile is a direction of faces" in result.stderr
 
 
+def test_an_own_domain_is_said_with_the_command(photos, tmp_path):
+    """A checkpoint that calls itself faces by default: no face is asked for, a direction may come from a file."""
+    content = random_checkpoint("church", size=16, mapping=1)
+    content["opts"]["dataset_type"] = "ffhq_encode"
+    del content["latent_avg"]
+    torch.save(content, tmp_path / "maps.pt")
+    torch.save(torch.ones(1, 512), tmp_path / "wet.pt")
+    options = ("--out", tmp_path / "out", "--steps", 1, "--model", tmp_path / "maps.pt", "--device", "cpu")
+    result = restyle("invert", photos / "sky.png", *options)
+    assert result.returncode == 1 and "no face found" in result.stderr and "--domain own" in result.stderr
+    notes = [line for line in result.stderr.splitlines() if "latent_avg" in line]
+    assert len(notes) == 1 and notes[0].startswith("note: "), "warnings are one line"
+    options += ("--domain", "own")
+    direction = ("--direction", tmp_path / "wet.pt", "--strength", 2)
+    assert restyle("edit", photos / "sky.png", *options, *direction).returncode == 0
+    code = load_file(tmp_path / "out" / "sky-wet+2.safetensors")["latents"]
+    assert restyle("invert", photos / "sky.png", *options, "--input-size", "128x256").returncode == 0
+    assert Image.open(tmp_path / "out" / "sky-input.png").size == (512, 256)
+    assert restyle("invert", photos / "sky.png", *options).returncode == 0
+    inverted = load_file(tmp_path / "out" / "sky.safetensors")["latents"][-1]
+    assert torch.allclose(code[0], inverted + 2, atol=1e-3)
+    wrong = restyle("edit", photos / "sky.png", *options, "--direction", photos / "none.pt")
+    assert wrong.returncode == 2 and "no such file" in wrong.stderr
+
+
+def test_devices_and_names_that_cannot_be_are_one_line(photos, tmp_path):
+    result = restyle("invert", photos / "good.png", "--out", tmp_path, "--device", "cuda:99")
+    assert result.returncode == 2 and "device 'cuda:99' cannot be used here" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_results_of_a_long_name(photos, tmp_path):
+    torch.save(random_checkpoint("church", size=16, mapping=1), tmp_path / "church.pt")
+    long = tmp_path / ("ä" * 120 + ".png")
+    long.write_bytes((photos / "sky.png").read_bytes())
+    options = ("--out", tmp_path / "out", "--steps", 1, "--model", tmp_path / "church.pt")
+    assert restyle("invert", long, long, *options).returncode == 0
+    stems = {path.name.partition("-input")[0] for path in (tmp_path / "out").glob("*-input.png")}
+    assert stems == {"ä" * 75, "ä" * 75 + "-2"}
+
+
 def test_a_file_that_is_no_checkpoint_is_one_line(photos, tmp_path):
     for command in (
         ["convert", photos / "text.jpg", tmp_path / "out.safetensors"],

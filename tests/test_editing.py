@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import restyle_lib as rl
 from restyle_lib import losses
@@ -47,6 +47,40 @@ def test_a_direction_of_ones_own():
     codes, own = torch.zeros(2, 4, 512), torch.randn(4, 512)
     assert torch.equal(rl.edit(codes, own, 2.0)[1], 2 * own)
     assert torch.equal(rl.edit(codes, own[0])[1, 3], own[0])
+
+
+@pytest.mark.parametrize("shape", [(1, 512), (1, 18, 512), (18, 512), (1, 1, 512)])
+def test_directions_as_the_public_repositories_have_them(shape, tmp_path):
+    own = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    codes, plain = torch.randn(3, 18, 512), own.reshape(-1, 512) if 18 in shape else own.reshape(512)
+    expected = codes + 1.5 * plain
+    torch.save(own, tmp_path / "age.pt")
+    np.save(tmp_path / "age.npy", own.double().numpy())
+    save_file({"direction": own}, tmp_path / "age.safetensors")
+    torch.save({"direction": own.half()}, tmp_path / "half.pt")
+    for direction in (own, *(tmp_path / f"age.{ending}" for ending in ("pt", "npy", "safetensors"))):
+        assert torch.allclose(rl.edit(codes, direction, 1.5), expected, atol=1e-5)
+    assert torch.allclose(rl.edit(codes, str(tmp_path / "half.pt"), 1.5), expected, atol=1e-2)
+
+
+def test_a_direction_repeated_for_another_number_of_styles():
+    own = torch.randn(512)
+    codes = torch.zeros(2, 16, 512)
+    assert torch.equal(rl.edit(codes, own.expand(1, 18, 512))[1, 3], own)
+    with pytest.raises(ValueError, match=r"\[2, 16, 512\] and \[18, 512\]"):
+        rl.edit(codes, torch.randn(1, 18, 512))
+
+
+def test_files_that_hold_no_direction_say_so(tmp_path):
+    torch.save({"a": torch.zeros(512), "b": torch.zeros(512)}, tmp_path / "two.pt")
+    torch.save(torch.zeros(3, 4, 512), tmp_path / "deep.pt")
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    (tmp_path / "text.pt").write_text("age")
+    says = {"two.pt": "holds", "deep.pt": "holds", "objects.npy": "not an array", "text.pt": "not a checkpoint"}
+    for name, words in says.items() | {("missing.npy", "no such file")}:
+        with pytest.raises(ValueError, match=words) as caught:
+            rl.edit(torch.zeros(1, 512), tmp_path / name)
+        assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("shape", [(512,), (2, 511), (1, 1, 2, 512)])

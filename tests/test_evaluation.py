@@ -183,3 +183,10 @@ def test_profiles():
     assert profiles.load("smoke").images < profiles.load("default").images == 200
     with pytest.raises(ValueError, match="smoke, default, full"):
         profiles.load("quick")
+
+
+def test_a_gpu_is_waited_for_before_the_clock_is_read(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    before = evaluate.now(torch.device("cpu"))
+    assert evaluate.now(torch.device("cuda", 0)) >= before and waited == [torch.device("cuda", 0)]

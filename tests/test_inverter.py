@@ -8,11 +8,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import restyle_lib as rl
+from restyle_lib.checkpoints import domains
 from restyle_lib.checkpoints.packing import pack, unpack
 from restyle_lib.evaluation import sets
 from restyle_lib.evaluation.metrics import identity, l2, st_lpips_distance
 from restyle_lib.images import downsample, to_float
 from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, save_inverter, shipped_inverters
+from restyle_lib.precision import best_device, device_named
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,15 @@ def test_wrong_images_are_refused(restyle, images, message):
         restyle.invert(images)
 
 
+def test_what_a_generator_made_is_clamped(restyle):
+    """Renders overshoot [-1, 1]; those of a whole network can be inverted as they are."""
+    G = rl.load_generator("faces-128")
+    with torch.no_grad():
+        y = 1.5 * G.synthesize(G.map(torch.randn(1, 512, generator=torch.Generator().manual_seed(3))))
+    assert 1.01 < y.abs().max() < 4
+    assert torch.equal(restyle.invert(y, 1).latents, restyle.invert(y.clamp(-1, 1), 1).latents)
+
+
 def test_at_least_one_step(restyle):
     with pytest.raises(ValueError, match="steps"):
         restyle.invert(torch.zeros(1, 3, 64, 64), steps=0)
@@ -151,6 +162,32 @@ def test_what_is_not_an_inverter_is_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="not an inverter"):
         rl.load_inverter(tmp_path / "other.safetensors")
+
+
+def test_domains_and_sizes_as_people_write_them():
+    names = {
+        "ffhq_encode": "faces",
+        "celebs_sketch_to_face": "faces",
+        "afhq_wild_encode": "wild",
+        "cars_encode": "cars",
+    }
+    names |= {"toonify": "toonify", "church_encode": "church", "churches": "church", "LSUN-horse": "horse"}
+    assert {name: domains.of_dataset(name).name for name in names} == names
+    for own in ("scars", "wildflowers", "my_maps", "own"):  # a word that only contains another's name
+        assert domains.of_dataset(own).name == own and domains.of_dataset(own).input_size == (256, 256)
+    assert domains.size_of("256") == (256, 256) and domains.size_of("192x256") == (192, 256)
+    for wrong in ("", "big", "0", "256x", "99999"):
+        with pytest.raises(ValueError, match="no input size"):
+            domains.size_of(wrong)
+    with pytest.raises(ValueError, match="no domain 'dogs'; there are faces"):
+        rl.load_inverter("faces/psp", domain="dogs")
+
+
+def test_devices_by_name():
+    assert device_named("cpu") == torch.device("cpu") and device_named(None) == best_device()
+    for wrong in ("cuda:99", "gpu", "xla"):
+        with pytest.raises(ValueError, match="cannot be used here"):
+            device_named(wrong)
 
 
 def test_shipped_names():

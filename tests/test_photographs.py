@@ -239,3 +239,27 @@ def test_a_member_that_lies_about_its_size_is_cut_off(tmp_path, monkeypatch):
 def test_names_of_the_layouts_cover_all_domains():
     assert {domain for domain, *_ in LAYOUTS.values()} == set(DOMAINS) - {"toonify"}  # which is trained on FFHQ
     assert set(official.DATASETS) == set(DOMAINS)
+
+
+def test_links_are_followed_but_not_round_in_circles(tmp_path):
+    write_tree(tmp_path / "elsewhere" / "horse", "LSUN horse")
+    (tmp_path / "linked").symlink_to(tmp_path / "elsewhere" / "horse")
+    expected = collection.Folder(tmp_path / "elsewhere" / "horse").files()
+    assert len(expected) == COUNT and collection.Folder(tmp_path / "linked").files() == expected
+    together = tmp_path / "together"
+    together.mkdir()
+    (together / "horses").symlink_to(tmp_path / "elsewhere" / "horse")
+    (together / "one.jpg").symlink_to(tmp_path / "elsewhere" / "horse" / "000001.jpg")
+    (tmp_path / "elsewhere" / "horse" / "again").symlink_to(together)  # a loop of two
+    (together / "itself").symlink_to(together)
+    names = {f"horses/{name}" for name in expected} | {"one.jpg"}
+    assert set(collection.Folder(together).files()) == names
+
+
+def test_a_run_is_not_continued_on_other_images(horses, tmp_path):
+    same = photographs(pack(horses, tmp_path / "h.zip"), DOMAINS["horse"])
+    state = photographs(horses, DOMAINS["horse"]).state_dict()
+    same.load_state_dict(state)  # a folder and its zip archive are the same images
+    Image.new("RGB", (256, 256)).save(horses / "another.png")
+    with pytest.raises(ValueError, match="learned from 4 other images than these 5.*--no-resume"):
+        photographs(horses, DOMAINS["horse"]).load_state_dict(state)

@@ -1,5 +1,6 @@
 """What the official checkpoints of faces, cars, churches, horses, wild animals and cartoons expect of an image."""
 
+import re
 from dataclasses import dataclass
 
 from PIL import Image, ImageOps
@@ -60,7 +61,29 @@ def of_dataset(dataset_type: str) -> Domain:
 
     An unknown type is taken for a user's own domain: square 256 px inputs, no alignment.
     """
-    for part, name in {"ffhq": "faces", "celeb": "faces", **{name: name for name in DOMAINS}}.items():
-        if part in dataset_type:
-            return DOMAINS[name]
+    for word in re.findall("[a-z]+", dataset_type.lower()):
+        if word.startswith(("ffhq", "celeb")):
+            return DOMAINS["faces"]
+        for name in DOMAINS:
+            if word in (name, f"{name}s", f"{name}es"):
+                return DOMAINS[name]
     return Domain(dataset_type or "own", output_size=0)
+
+
+def named(name: str) -> Domain:
+    """The domain `name`, or a user's own under "own": square 256 px images, ResNet34. Raises ValueError."""
+    if name != "own" and name not in DOMAINS:
+        raise ValueError(f"no domain {name!r}; there are {', '.join(DOMAINS)}, and own")
+    return DOMAINS.get(name) or Domain("own", output_size=0)
+
+
+def size_of(words: str) -> tuple[int, int]:
+    """An encoder's input as people write it, "256" or "192x256" (height x width) -> (height, width).
+
+    Raises ValueError for another word, and for sides that no encoder sees.
+    """
+    found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", words)
+    size = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not all(32 <= side <= 1024 for side in size):
+        raise ValueError(f"no input size {words!r}: give height x width of 32 to 1024 px, such as 256 or 192x256")
+    return size

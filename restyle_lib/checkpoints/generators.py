@@ -21,7 +21,7 @@ from torch import Tensor
 
 from restyle_lib.assets import AssetError
 from restyle_lib.checkpoints import nvidia_pickle
-from restyle_lib.checkpoints.domains import of_dataset
+from restyle_lib.checkpoints.domains import Domain, of_dataset
 from restyle_lib.generators import stylegan2
 from restyle_lib.generators.stylegan2 import StyleGAN2
 from restyle_lib.paths import save_atomically
@@ -155,22 +155,39 @@ def options(content: Mapping) -> dict:
     return vars(opts) if isinstance(opts, argparse.Namespace) else dict(opts)
 
 
-def decoder(content: Mapping, path: Path) -> StyleGAN2:
-    """The generator of an official pSp, e4e or ReStyle checkpoint."""
+def decoder(content: Mapping, path: Path, domain: Domain | None = None) -> StyleGAN2:
+    """The generator of an official pSp, e4e or ReStyle checkpoint.
+
+    domain: of its images, where the checkpoint's own `dataset_type` is not to be believed
+    """
     opts = options(content)
-    G = stylegan2.from_rosinality(
-        part(content["state_dict"], "decoder"), of_dataset(str(opts.get("dataset_type", ""))).rows
-    )
+    domain = domain or of_dataset(str(opts.get("dataset_type", "")))
+    G = stylegan2.from_rosinality(part(content["state_dict"], "decoder"), domain.rows)
     expected = opts.get("output_size")
     if expected is not None and expected != G.resolution[1]:
         raise CheckpointError(f"{path}: says {expected} px, but its generator makes {G.resolution[1]} px")
-    return _with_mean(G, content.get("latent_avg"), path)
+    return _with_mean(G, content.get("latent_avg"), path, adds_mean(content))
+
+
+def adds_mean(content: Mapping) -> bool:
+    """Whether an official encoder finds what is to be added to the mean code, rather than the whole code.
+
+    ReStyle's does, whatever its options say. A one-pass encoder (pSp, e4e) trained without `start_from_latent_avg` does
+    not, and its checkpoint stores no latent_avg; where no option says so, the stored mean decides.
+    """
+    first = ("encoder.conv1.weight", "encoder.input_layer.0.weight")
+    if any(content["state_dict"][name].shape[1] != 3 for name in first if name in content["state_dict"]):
+        return True
+    known = options(content).get("start_from_latent_avg")
+    return bool(known) if known is not None else content.get("latent_avg") is not None or "opts" not in content
 
 
 @torch.no_grad()
-def _with_mean(G: StyleGAN2, latent_avg: Tensor | None, path: Path) -> StyleGAN2:
+def _with_mean(G: StyleGAN2, latent_avg: Tensor | None, path: Path, needed: bool = True) -> StyleGAN2:
+    """Sets w_avg. needed: results depend on it, so that an estimate is worth a warning."""
     if latent_avg is None:
-        warnings.warn(f"{path} stores no latent_avg; it is estimated from 100,000 samples", stacklevel=3)
+        if needed:
+            warnings.warn(f"{path} stores no latent_avg; it is estimated from 100,000 samples", stacklevel=3)
         rng = torch.Generator().manual_seed(0)
         latent = len(G.w_avg)
         latent_avg = sum(G.mapping(torch.randn(1000, latent, generator=rng)).sum(0) for _ in range(100)) / 100_000

@@ -1,6 +1,7 @@
 """The command `restyle`."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from restyle_lib import assets, train
-from restyle_lib.checkpoints.domains import Domain
+from restyle_lib.checkpoints.domains import Domain, size_of
 from restyle_lib.commands import evaluate as evaluation
 from restyle_lib.commands import reproduce
 from restyle_lib.commands.film import film
+from restyle_lib.faces.align import NoFaceError
+from restyle_lib.generators.stylegan2 import StyleGAN2
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
 from restyle_lib.inversion import edit as editing
 from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Inverter, load_inverter
@@ -23,8 +26,10 @@ from restyle_lib.inversion.inverter import convert as convert_checkpoint
 from restyle_lib.inversion.optimize import hybrid
 from restyle_lib.inversion.result import Inversion
 from restyle_lib.paths import save_atomically
+from restyle_lib.precision import device_named
 from restyle_lib.reporting import figures
 
+LONGEST_NAME = 150  # bytes of a photograph's name that its results are named after
 PHOTO_SIZE = 256  # px of the aligned crop that an inversion starts from and that the strip shows
 
 
@@ -35,6 +40,9 @@ def invert(
     optimize: int = 0,
     model: str = FOR_PHOTOGRAPHS,
     aligned: bool = False,
+    domain: str | None = None,
+    input_size: str | None = None,
+    device: str | None = None,
 ) -> int:
     """Inverts photographs; writes for each a step strip, the result at full size, the crop it saw, and the latents.
 
@@ -45,13 +53,16 @@ def invert(
              recognisable comes closer; 0 for none
     model:   a shipped inverter, an official pSp, e4e or ReStyle checkpoint, or a .safetensors file
     aligned: the photographs are cropped already
+    domain:  what a checkpoint is of, where it does not say so rightly: faces, cars, church, horse, wild, toonify or own
+    input_size: height x width of what its encoder sees, e.g. 256 or 192x256, where that is not the domain's
+    device:  cpu, cuda or cuda:1; without it, the first GPU where there is one
     A photograph that cannot be used is reported in one line and skipped; the exit code is then 1.
     """
 
     def keep(name: str, crop: Image.Image, result: Inversion, G) -> None:
         _write_steps(out, name, crop, result, G, optimize)
 
-    return _each(photos, steps, optimize, load_inverter(model), aligned, out, keep)
+    return _each(photos, steps, optimize, _opened(model, domain, input_size, device), aligned, out, keep)
 
 
 def edit(
@@ -63,26 +74,39 @@ def edit(
     optimize: int = 0,
     model: str = FOR_PHOTOGRAPHS,
     aligned: bool = False,
+    domain: str | None = None,
+    input_size: str | None = None,
+    device: str | None = None,
 ) -> int:
     """Inverts photographs and edits them; writes for each the edit at full size, a strip of what led to it, the code.
 
     photos:    image files of any kind and size
     out:       folder, made where missing: NAME-DIRECTION+2-strip.png, …-1024.png, ….safetensors
-    direction: smile, age, pose, gender or nod
-    strength:  in standard deviations of the attribute among the generator's faces; below 0 the other way
+    direction: smile, age, pose, gender or nod; or a file (.pt, .npy, .safetensors) of a direction, [512] or [k, 512]
+    strength:  in standard deviations of the attribute among the generator's faces, or times the direction of a file;
+               below 0 the other way
     The others, and photographs that cannot be used, are as for `restyle invert`. Raises ValueError for a model that is
-    not of faces, whose W has other directions.
+    not of faces, whose W has other directions, and for a file that holds none that fits.
     """
-    editing.edit(torch.zeros(1, 512), direction)  # an unknown direction is said before anything takes time
-
-    inverter = load_inverter(model)
-    if not inverter.domain.faces:
+    # what is wrong with the direction is said before anything takes time
+    own = editing.load_direction(Path(direction)) if editing.is_file(direction) else None
+    if own is None:
+        editing.edit(torch.zeros(1, 512), direction)
+    inverter = _opened(model, domain, input_size, device)
+    if own is None and not inverter.domain.faces:
         raise ValueError(f"{model} is of {inverter.domain.name}; {direction} is a direction of faces")
+    editing.edit(torch.zeros(1, inverter.G.n_styles, 512), direction if own is None else own)
+    called = direction if own is None else Path(direction).stem
 
     def keep(name: str, crop: Image.Image, result: Inversion, G) -> None:
-        _write_edit(out, f"{name}-{direction}{strength:+g}", crop, result, G, direction, strength)
+        _write_edit(out, f"{name}-{called}{strength:+g}", crop, result, G, called, own, strength)
 
     return _each(photos, steps, optimize, inverter, aligned, out, keep)
+
+
+def _opened(model: str, domain: str | None, input_size: str | None, device: str | None) -> Inverter:
+    where = device_named(device)
+    return load_inverter(model, domain, size_of(input_size) if input_size else None).to(where)
 
 
 def _each(
@@ -97,7 +121,7 @@ def _each(
     """Inverts each photograph and gives keep(name, crop, result, G) what came of it; the exit code."""
     if not photos:
         raise ValueError("no photographs given; name one or more image files")
-    G = inverter.full_generator()
+    G = inverter.full_generator().to(inverter.y_avg.device)
     out.mkdir(parents=True, exist_ok=True)
     done, skipped, names = 0, 0, set()
     with tqdm(total=len(photos) * (steps + 1), unit="step") as progress:
@@ -107,6 +131,8 @@ def _each(
                 crop = _prepare(photo, inverter.domain, aligned)
             except PhotoError as error:
                 message = str(error) if str(photo) in str(error) else f"{photo}: {error}"
+                if isinstance(error, NoFaceError) and isinstance(inverter.G, StyleGAN2):
+                    message += "; if the model is not of faces, say so: --domain own"
                 tqdm.write(f"skipped {message}", file=sys.stderr)
                 skipped += 1
             else:
@@ -127,13 +153,18 @@ def _prepare(photo: Path, domain: Domain, aligned: bool) -> Image.Image:
         return domain.prepare(image, PHOTO_SIZE)
     height, width = domain.input_size
     if abs(image.width / image.height * height / width - 1) > 0.02:
-        raise PhotoError(f"{photo}: {image.width} x {image.height}, not cropped to {width} : {height}; omit --aligned")
+        advice = "omit --aligned" if domain.faces else "omit --aligned, or give the encoder's --input-size"
+        raise PhotoError(f"{photo}: {image.width} x {image.height}, not cropped to {width} : {height}; {advice}")
     return image.resize((round(PHOTO_SIZE * width / height), PHOTO_SIZE), Image.Resampling.BICUBIC)
 
 
 def _unique(stem: str, taken: set[str]) -> str:
-    """`stem`, or stem-2, stem-3 … where a photograph of the same name came before in this call."""
-    name, n = stem, 1
+    """`stem`, or stem-2, stem-3 … where a photograph of the same name came before in this call.
+
+    Cut where endings would make it longer than a file's name may be.
+    """
+    name = stem = stem.encode()[:LONGEST_NAME].decode(errors="ignore")
+    n = 1
     while name in taken:
         n += 1
         name = f"{stem}-{n}"
@@ -152,10 +183,18 @@ def _write_steps(out: Path, name: str, crop: Image.Image, result: Inversion, G, 
     _save_latents(result.latents[0], out / f"{name}.safetensors")
 
 
-def _write_edit(out: Path, name: str, crop: Image.Image, result: Inversion, G, direction: str, strength: float) -> None:
-    inverted, codes = result.final(G), editing.edit(result.latents[:, -1], direction, strength)
-    with torch.no_grad():
-        edited = G.synthesize(codes)
+def _write_edit(
+    out: Path,
+    name: str,
+    crop: Image.Image,
+    result: Inversion,
+    G,
+    direction: str,
+    own: Tensor | None,
+    strength: float,
+) -> None:
+    codes = editing.edit(result.latents[:, -1], direction if own is None else own, strength)
+    inverted, edited = result.final(G), Inversion(codes[:, None], result.images).final(G)
     row = figures.side_by_side([to_tensor(crop)[0], inverted[0], edited[0]], 512)
     titles = ["input", "inverted", f"{direction} {strength:+g}"]
     _save_strip(figures.image_grid([row], titles, cell=3), out / f"{name}-strip.png")
@@ -176,13 +215,20 @@ def _save_latents(latents: Tensor, path: Path) -> None:
     save_atomically(lambda temporary: save_file({"latents": latents.contiguous()}, temporary), path)
 
 
-def convert(checkpoint: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path]) -> None:
+def convert(
+    checkpoint: tyro.conf.Positional[Path],
+    out: tyro.conf.Positional[Path],
+    domain: str | None = None,
+    input_size: str | None = None,
+) -> None:
     """Converts a checkpoint to safetensors that carry its settings: smaller, quicker to open, and safe to pass on.
 
     checkpoint: an official pSp, e4e or ReStyle .pt, a StyleGAN2 of rosinality's converter, or NVIDIA's .pkl
     out:        the file to write; `--model` and rl.load_inverter or rl.load_generator open it
+    domain, input_size: as for `restyle invert`, kept in the file
     """
-    print(f"wrote {out}: the {convert_checkpoint(checkpoint, out)} of {checkpoint.name}")
+    size = size_of(input_size) if input_size else None
+    print(f"wrote {out}: the {convert_checkpoint(checkpoint, out, domain, size)} of {checkpoint.name}")
 
 
 def check_assets() -> int:
@@ -204,8 +250,16 @@ COMMANDS = {
 }
 
 
+def _one_line(message, category, filename, lineno, file=None, line=None) -> None:
+    """Warnings of ours for people who did not write the code; those of other packages as Python shows them."""
+    ours = category is UserWarning and "restyle_lib" in str(filename)
+    text = f"note: {message}" if ours else warnings.formatwarning(message, category, filename, lineno, line).rstrip()
+    tqdm.write(text, file=sys.stderr)
+
+
 def main() -> None:
-    """Entry point: runs a command; an expected failure is one line on stderr and exit code 2."""
+    """Entry point: runs a command; an expected failure is one line on stderr and exit code 2, a warning one line."""
+    warnings.showwarning = _one_line
     try:
         result = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="restyle")
     except (assets.AssetError, FloatingPointError, MemoryError, OSError, ValueError) as error:

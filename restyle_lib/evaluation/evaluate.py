@@ -90,19 +90,21 @@ def compare_full(inversions: dict[str, Tensor], images: Tensor, G, size: int = 2
     return pd.concat(tables, ignore_index=True)
 
 
+def now(device: torch.device) -> float:
+    """Seconds of the clock once `device` has done all that it was given: a GPU works on while Python goes ahead."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def seconds_per_image(inverter: Inverter, image: Tensor, steps: int, repeats: int = 5) -> list[float]:
     """Median seconds from the start to the end of each step 1..steps at batch 1, of an image [1, 3, h, w]."""
     x = inverter.prepare(image)
     runs = []
 
-    def now() -> float:
-        if x.is_cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
     for _ in range(repeats + 1):
-        marks = [now()]
-        inverter.invert(x, steps, lambda t, w, y, marks=marks: marks.append(now()))
+        marks = [now(x.device)]
+        inverter.invert(x, steps, lambda t, w, y, marks=marks: marks.append(now(y.device)))
         runs.append(np.array(marks[1:]) - marks[0])
     return np.median(runs[1:], axis=0).tolist()  # the first run warms up
 

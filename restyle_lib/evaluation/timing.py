@@ -1,13 +1,11 @@
 """Seconds per image of every method at batch 1, measured in one run and in turn, so that other load hits all alike."""
 
-import time
-
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
 from restyle_lib.evaluation import methods
-from restyle_lib.evaluation.evaluate import seconds_per_image
+from restyle_lib.evaluation.evaluate import now, seconds_per_image
 from restyle_lib.inversion.inverter import Inverter
 
 PROBE = 6  # steps of a search that are timed; all of its steps cost the same
@@ -27,7 +25,7 @@ def measure(encoders: dict[str, Inverter], budgets: dict[str, list[int]], images
             records += [{"method": label, "image": i, "step": t, "seconds": s} for t, s in enumerate(seconds, 1)]
         for label, ends in budgets.items():
             marks: list[float] = []
-            methods.invert(label, encoders, image, PROBE, lambda *_, marks=marks: marks.append(time.perf_counter()))
+            methods.invert(label, encoders, image, PROBE, lambda t, w, y, marks=marks: marks.append(now(y.device)))
             step, before = np.median(np.diff(marks)), 0.0
             if start := methods.HYBRIDS.get(label):
                 before = passed[start][0 if encoders[start].one_pass else methods.START_STEPS - 1]

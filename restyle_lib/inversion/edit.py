@@ -1,16 +1,21 @@
 """Edits: codes moved along directions of W. `restyle_lib.making.directions` finds the named ones."""
 
 import json
+from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from restyle_lib.checkpoints import generators as checkpoints
 from restyle_lib.faces import attributes
 from restyle_lib.paths import REPOSITORY, WEIGHTS
 
 SHIPPED = WEIGHTS / "faces-directions.safetensors"
+FILES = (".pt", ".pth", ".npy", ".safetensors", ".bin")  # endings under which directions are shared
 PUBLIC = REPOSITORY / "data" / "directions" / "interfacegan.safetensors"
 
 
@@ -25,23 +30,66 @@ def directions() -> dict[str, Tensor]:
     return {name: tensors[name] for name in attributes.NAMES}
 
 
-def edit(codes: Tensor, direction: str | Tensor, strength: float = 1.0) -> Tensor:
+def edit(codes: Tensor, direction: str | Path | Tensor, strength: float = 1.0) -> Tensor:
     """Codes [B, 512] or [B, k, 512], every style of them moved by `strength` times the direction; a new tensor.
 
     direction: "smile", "age", "pose", "gender" or "nod", see `directions`, `faces.attributes.Attributes` for what they
-               mean; or a direction of your own, [512] or [k, 512]
-    strength:  how far, in standard deviations of the attribute; below 0 the other way. Within ±3 faces look natural
+               mean; or a direction of your own, [512] or [k, 512], also with a leading 1 as public files have it, on
+               any device; or such a file, see `load_direction`
+    strength:  how far, in standard deviations of the attribute, or times a direction of your own; below 0 the other
+               way. Within ±3 standard deviations faces look natural
     Raises ValueError for another name, and for codes or a direction of another shape.
     """
-    if isinstance(direction, str):
-        if direction not in directions():
-            raise ValueError(f"no direction {direction!r}; there are {', '.join(directions())}, or give a tensor")
+    if isinstance(direction, Path) or isinstance(direction, str) and direction not in directions():
+        if not is_file(direction):
+            raise ValueError(f"no direction {str(direction)!r}; there are {', '.join(directions())}, or give a tensor")
+        direction = load_direction(Path(direction))
+    elif isinstance(direction, str):
         direction = directions()[direction]
+    direction = _plain(direction)
+    if codes.ndim == 3 and direction.ndim == 2 and (direction == direction[:1]).all():
+        direction = direction[0]  # one for all styles, written out for a generator of another number of them
     fits = codes.ndim in (2, 3) and direction.ndim < codes.ndim and direction.shape == codes.shape[-direction.ndim :]
     if not fits:
         shapes = f"{list(codes.shape)} and {list(direction.shape)}"
         raise ValueError(f"needs codes [B, 512] or [B, k, 512] and a direction [512] or [k, 512], got {shapes}")
     return codes + strength * direction.to(codes)
+
+
+def is_file(direction: str | Path) -> bool:
+    """Whether a direction is meant as a file: it has an ending that tensors are kept under, or exists."""
+    return Path(direction).suffix.lower() in FILES or isinstance(direction, Path)
+
+
+def load_direction(path: Path) -> Tensor:
+    """The direction [512] or [k, 512] in a file of tensors (.pt, .npy, .safetensors), as the public repositories share.
+
+    Nothing in the file is run, and it may have been saved on a GPU. Raises ValueError where it holds no direction, or
+    more than one.
+    """
+    if path.suffix.lower() == ".npy":
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file")
+        try:
+            content = np.load(path, allow_pickle=False)
+        except (OSError, EOFError, ValueError) as error:
+            raise ValueError(f"{path}: not an array that can be read ({error})") from error
+    else:
+        kind, content = checkpoints.read(path)
+        content = content["tensors"] if kind == "safetensors" else content
+    found = list(content.values()) if isinstance(content, Mapping) else [content]
+    found = [torch.as_tensor(x) for x in found if isinstance(x, (Tensor, np.ndarray)) and x.dtype != object]
+    if len(found) != 1 or not found[0].is_floating_point() or _plain(found[0]).ndim not in (1, 2):
+        shapes = ", ".join(str(list(x.shape)) for x in found) or "no tensors"
+        raise ValueError(f"{path}: a direction is one tensor [512] or [k, 512], and this file holds {shapes[:200]}")
+    return _plain(found[0]).float()
+
+
+def _plain(direction: Tensor) -> Tensor:
+    """A direction without leading dimensions of 1: [1, 512] -> [512], [1, 18, 512] -> [18, 512]."""
+    while direction.ndim > 1 and len(direction) == 1:
+        direction = direction[0]
+    return direction
 
 
 @cache

@@ -1,5 +1,6 @@
 """An encoder together with the generator it was trained with: images in, codes and reconstructions out."""
 
+import dataclasses
 import json
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from restyle_lib import encoders
+from restyle_lib.checkpoints import domains
 from restyle_lib.checkpoints import generators as checkpoints
 from restyle_lib.checkpoints.domains import DOMAINS, Domain, of_dataset
 from restyle_lib.checkpoints.generators import CheckpointError
@@ -25,7 +27,12 @@ from restyle_lib.paths import WEIGHTS, save_atomically
 from restyle_lib.precision import autocast
 
 FORMAT = "restyle-companion inverter 1"
+STYLE = 512  # dimensions of a style that encoders find, here and in the official code
 FOR_PHOTOGRAPHS = "faces/restyle-psp-256"  # the shipped one that does best on them
+
+
+# What generators make leaves [-1, 1] by up to 1 or so where it is brightest or darkest; images in 0..255 go far beyond.
+OVERSHOOT = 4
 
 
 class Viewed(nn.Module):
@@ -50,13 +57,23 @@ class Inverter(nn.Module):
     input_size: (height, width) that the encoder sees
     domain:     what it inverts, and so how a photograph is prepared
     decay:      of the residuals, see `refine`
+    from_mean:  False for a one-pass encoder that finds the whole code, to which the mean is not to be added
+    Raises ValueError where the encoder's styles are not the generator's.
     """
 
     def __init__(
-        self, encoder: nn.Module, G: nn.Module, input_size: tuple[int, int], domain: Domain, decay: float = 0.0
+        self,
+        encoder: nn.Module,
+        G: nn.Module,
+        input_size: tuple[int, int],
+        domain: Domain,
+        decay: float = 0.0,
+        from_mean: bool = True,
     ):
         super().__init__()
+        check_styles(G)
         self.encoder, self.G, self.input_size, self.domain, self.decay = encoder, G, input_size, domain, decay
+        self.from_mean = from_mean
         with torch.no_grad():
             y_avg = Viewed(G, self.input_size).synthesize(G.w_avg[None])
         # not saved: it follows from G, and threads round it differently, which must not make another inverter of it
@@ -67,6 +84,11 @@ class Inverter(nn.Module):
         """Whether the encoder sees the image alone (pSp), so that further steps would change nothing."""
         return self.encoder.in_channels == 3
 
+    def start(self, n: int) -> Tensor:
+        """The codes [n, k, 512] that the first residuals are added to: w_avg, or zeros where the encoder finds all."""
+        mean = self.G.w_avg if self.from_mean else torch.zeros_like(self.G.w_avg)
+        return mean.expand(n, self.G.n_styles, -1)
+
     def full_generator(self) -> nn.Module:
         """The generator that renders this inverter's codes best: the whole one where a cut one is in the loop."""
         return load_generator(f"{self.G.family}-1024") if isinstance(self.G, MobileGenerator) else self.G
@@ -75,9 +97,10 @@ class Inverter(nn.Module):
     def invert(self, images: Tensor, steps: int = 5, callback: Callback | None = None) -> Inversion:
         """Inverts aligned images [B, 3, h, w] in [-1, 1], of any size in the proportions of the encoder's input.
 
-        Larger images are area-averaged, smaller ones enlarged. A one-pass encoder takes its one step; the other steps
+        Larger images are area-averaged, smaller ones enlarged; values a little outside, as renders have them, are
+        clamped. A one-pass encoder takes its one step; the other steps
         repeat it, so that results of all methods have one shape. callback(t, w_t, y_t) is called after each step.
-        Raises ValueError for another shape, values outside [-1, 1] or not finite, and steps < 1.
+        Raises ValueError for another shape, values far outside [-1, 1] or not finite, and steps < 1.
         """
         x = self.prepare(images)
         if steps < 1:
@@ -93,7 +116,7 @@ class Inverter(nn.Module):
 
         view, steps_taken = Viewed(self.G, self.input_size), 1 if self.one_pass else steps
         with autocast(x.device) if isinstance(self.encoder, Encoder256) else nullcontext():  # as in its training
-            refine(self.encoder, view, x, codes, y, steps_taken, keep, self.decay)
+            refine(self.encoder, view, x, self.start(len(x)), y, steps_taken, keep, self.decay)
         trajectory += trajectory[-1:] * (steps + 1 - len(trajectory))
         latents, images = zip(*trajectory, strict=True)
         return Inversion(torch.stack(latents, 1).cpu(), torch.stack(images, 1).cpu())
@@ -105,11 +128,21 @@ class Inverter(nn.Module):
             shape = "square" if height == width else f"in the proportions {height} x {width}"
             raise ValueError(f"images must be {shape}, [B, 3, h, w] with B >= 1, got {list(images.shape)}")
         images = images.to(self.y_avg.device, torch.float32)
-        if not torch.isfinite(images).all() or images.abs().max() > 1.01:
+        if not torch.isfinite(images).all() or images.abs().max() > OVERSHOOT:
             raise ValueError("images must be finite and in [-1, 1]; divide 0..255 by 127.5 and subtract 1")
+        images = images.clamp(-1, 1)
         if images.shape[2] < height:
             return F.interpolate(images, self.input_size, mode="bilinear")
         return F.adaptive_avg_pool2d(images, self.input_size)
+
+
+def check_styles(G) -> None:
+    """Raises ValueError for a generator that no encoder can be used or trained with."""
+    if len(G.w_avg) != STYLE:
+        raise ValueError(
+            f"the generator's styles have {len(G.w_avg)} dimensions, those of all encoders {STYLE}; "
+            "rl.load_generator and rl.optimize can use it"
+        )
 
 
 def _alike(a, b) -> bool:
@@ -125,23 +158,38 @@ def save_inverter(path: Path, encoder: Encoder | Encoder256, generator: str, dec
     save_atomically(lambda temporary: save_file(tensors, temporary, metadata), path)
 
 
-def load_inverter(name: str | Path) -> Inverter:
+def load_inverter(name: str | Path, domain: str | None = None, input_size: tuple[int, int] | None = None) -> Inverter:
     """A shipped inverter ("faces/psp", "faces/restyle-psp"), or a checkpoint; on the CPU.
 
     A path may be an official pSp, e4e or ReStyle checkpoint, or safetensors that training wrote; the file itself shows
-    which. Raises ValueError for an unknown name, and `CheckpointError` for a file that cannot be used.
+    which.
+    domain:     of the images, "own" or one of checkpoints.domains, for a checkpoint that does not say it or says it
+                wrongly: the official `dataset_type` is ffhq_encode unless one sets it
+    input_size: (height, width) that the encoder sees, where those of the domain are not right
+    Raises ValueError for an unknown name or domain, and `CheckpointError` for a file that cannot be used.
     """
-    path = WEIGHTS / f"{str(name).replace('/', '-')}.safetensors"
-    if not path.is_file():
-        path = Path(name)
+    told = domains.named(domain) if domain else None
+    path = _shipped(name) or Path(name)
     if not path.is_file():
         raise ValueError(f"no inverter {str(name)!r}; shipped are {', '.join(shipped_inverters())}, or give a path")
-    kind, content = checkpoints.read(path)
+    return _opened(path, *checkpoints.read(path), told, input_size)
+
+
+def _shipped(name: str | Path) -> Path | None:
+    """The file of a shipped inverter, or None where there is none of that name."""
+    file = f"{str(name).replace('/', '-')}.safetensors"
+    return WEIGHTS / file if len(file) < 100 and (WEIGHTS / file).is_file() else None
+
+
+def _opened(
+    path: Path, kind: str, content, told: Domain | None = None, input_size: tuple[int, int] | None = None
+) -> Inverter:
+    """The inverter in what `checkpoints.read` found; told, input_size: see `load_inverter`."""
     with checkpoints.fitting(path):
         if kind == "safetensors":
-            return _from_safetensors(path, content["metadata"], content["tensors"])
+            return _from_safetensors(path, content["metadata"], content["tensors"], told, input_size)
         if holds_encoder(kind, content):
-            return _from_official(path, content)
+            return _from_official(path, content, told, input_size)
     raise CheckpointError(f"{path}: a checkpoint, but not of an encoder; a generator opens with load_generator")
 
 
@@ -150,19 +198,19 @@ def holds_encoder(kind: str, content) -> bool:
     return kind == "torch" and isinstance(content, dict) and "state_dict" in content
 
 
-def convert(checkpoint: Path, out: Path) -> str:
+def convert(checkpoint: Path, out: Path, domain: str | None = None, input_size: tuple[int, int] | None = None) -> str:
     """Writes what a checkpoint holds as safetensors with its settings; returns "inverter" or "generator".
 
     An official pSp, e4e or ReStyle checkpoint stays an encoder and generator in one file, in fp32, batch
-    normalisations and equalised learning rates folded. Raises CheckpointError.
+    normalisations and equalised learning rates folded. domain, input_size: of an inverter, see `load_inverter`; they
+    are written too. Raises CheckpointError.
     """
+    told = domains.named(domain) if domain else None
     kind, content = checkpoints.read(checkpoint)
     if not holds_encoder(kind, content):
         checkpoints.save_generator(out, checkpoints.generator_in(checkpoint, kind, content))
         return "generator"
-    with checkpoints.fitting(checkpoint):
-        inverter = _from_official(checkpoint, content)
-    save_full_size(out, inverter)
+    save_full_size(out, _opened(checkpoint, kind, content, told, input_size))
     return "inverter"
 
 
@@ -171,6 +219,8 @@ def save_full_size(path: Path, inverter: Inverter) -> None:
     metadata = {
         "format": checkpoints.INVERTER_FORMAT,
         "domain": inverter.domain.name,
+        "input_size": json.dumps(inverter.input_size),
+        "from_mean": json.dumps(inverter.from_mean),
         "encoder": json.dumps(full_size.geometry(inverter.encoder)),
         "generator": json.dumps(stylegan2.geometry(inverter.G)),
     }
@@ -179,13 +229,21 @@ def save_full_size(path: Path, inverter: Inverter) -> None:
     save_atomically(lambda temporary: save_file(tensors, temporary, metadata), path)
 
 
-def _from_safetensors(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Inverter:
+def _from_safetensors(
+    path: Path,
+    metadata: dict[str, str],
+    tensors: dict[str, Tensor],
+    told: Domain | None = None,
+    input_size: tuple[int, int] | None = None,
+) -> Inverter:
     if metadata.get("format") == checkpoints.INVERTER_FORMAT:
         encoder = json.loads(metadata["encoder"])
         encoder = full_size.from_geometry(**encoder, tensors=checkpoints.part(tensors, "encoder"))
         G = stylegan2.from_geometry(json.loads(metadata["generator"]), checkpoints.part(tensors, "generator"))
-        domain = of_dataset(metadata["domain"])
-        return Inverter(encoder, G, domain.input_size, domain).eval()
+        size = input_size or tuple(json.loads(metadata.get("input_size", "null")) or ()) or None
+        domain = _seeing(told or of_dataset(metadata["domain"]), size if told is None or input_size else None)
+        from_mean = json.loads(metadata.get("from_mean", "true"))
+        return Inverter(encoder, G, domain.input_size, domain, from_mean=from_mean).eval()
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path}: a safetensors file, but not an inverter written by this program")
     encoder = encoders.build(**{name: json.loads(metadata[name]) for name in encoders.SHAPE if name in metadata})
@@ -193,18 +251,31 @@ def _from_safetensors(path: Path, metadata: dict[str, str], tensors: dict[str, T
     encoder = encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     G = load_generator(metadata["generator"])
     size = (INPUT, INPUT) if isinstance(encoder, Encoder256) else G.resolution
-    return Inverter(encoder, G, size, DOMAINS["faces"], json.loads(metadata.get("decay", "0"))).eval()
+    if input_size not in (None, size):
+        raise CheckpointError(f"{path}: its encoder sees {size[0]} x {size[1]} px, and no other size")
+    return Inverter(encoder, G, size, told or DOMAINS["faces"], json.loads(metadata.get("decay", "0"))).eval()
 
 
-def _from_official(path: Path, content: dict) -> Inverter:
+def _seeing(domain: Domain, input_size: tuple[int, int] | None) -> Domain:
+    """The domain with another size of the encoder's input, where one is given."""
+    return dataclasses.replace(domain, input_size=input_size) if input_size else domain
+
+
+def _from_official(
+    path: Path, content: dict, told: Domain | None = None, input_size: tuple[int, int] | None = None
+) -> Inverter:
     opts = checkpoints.options(content)
     progressive = "Progressive" in str(opts.get("encoder_type", "")) or "4Editing" in str(opts.get("encoder_type", ""))
     encoder = full_size.from_official(checkpoints.part(content["state_dict"], "encoder"), progressive)
-    G = checkpoints.decoder(content, path)
+    domain = _seeing(told or of_dataset(str(opts.get("dataset_type", ""))), input_size)
+    G = checkpoints.decoder(content, path, domain)
+    try:
+        check_styles(G)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     if encoder.n_styles != G.n_styles:
         raise CheckpointError(f"{path}: its encoder has {encoder.n_styles} styles, its generator {G.n_styles}")
-    domain = of_dataset(str(opts.get("dataset_type", "")))
-    return Inverter(encoder, G, domain.input_size, domain).eval()
+    return Inverter(encoder, G, domain.input_size, domain, from_mean=checkpoints.adds_mean(content)).eval()
 
 
 def shipped_inverters() -> list[str]:

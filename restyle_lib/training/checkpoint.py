@@ -63,7 +63,7 @@ def newest(folder: Path) -> dict | None:
 def restore(folder: Path, settings: Settings, parts: dict) -> int:
     """Gives all parts the state of the newest checkpoint in `folder`; returns its iteration, or 0 without one.
 
-    Raises ValueError for checkpoints that cannot be read, and for one of a run with other settings.
+    Raises ValueError for checkpoints that cannot be read, and for one of a run with other settings or other images.
     """
     saved = newest(folder)
     if saved is None:
@@ -71,7 +71,8 @@ def restore(folder: Path, settings: Settings, parts: dict) -> int:
     if saved["settings"] != asdict(settings):
         raise ValueError(f"{folder} holds a run with other settings; use another folder or --no-resume")
     for name, part in parts.items():
-        part.load_state_dict(saved[name])
+        if name != "source" or name in saved:  # older checkpoints do not say which images they are of
+            part.load_state_dict(saved[name])
     return saved["iteration"]
 
 

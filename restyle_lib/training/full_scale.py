@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from restyle_lib.checkpoints.domains import DOMAINS, Domain
+from restyle_lib.checkpoints.domains import Domain
+from restyle_lib.checkpoints.domains import named as domain_named  # noqa: F401 (where training looks for it)
 from restyle_lib.training.settings import Settings
 
 METHODS = {
@@ -30,13 +31,6 @@ TOONIFY = {"batches": 6_000, "lambda_w_norm": 0.025}
 # Slot 1 is set free after 20,000 batches, and one more every 2,000; and the discriminator of codes.
 E4E = {"free_from": 0.2, "free_every": 0.02, "lambda_delta": 2e-4, "lambda_latent_adversarial": 0.1}
 E4E |= {"discriminator_lr": 2e-5}
-
-
-def domain_named(name: str) -> Domain:
-    """The domain `name`, or a user's own under "own": square 256 px images, ResNet34. Raises ValueError."""
-    if name != "own" and name not in DOMAINS:
-        raise ValueError(f"no domain {name!r}; there are {', '.join(DOMAINS)}, and own")
-    return DOMAINS.get(name) or Domain("own", output_size=0)
 
 
 def settings_of(method: str, domain: Domain, generator: str, backbone: str = "") -> Settings:

@@ -19,6 +19,7 @@ from restyle_lib.training.objective import Whole, critics_of, known
 from restyle_lib.training.replay import Replay
 from restyle_lib.training.schedule import Schedule
 from restyle_lib.training.settings import Settings
+from restyle_lib.training.sources.photographs import Photographs
 from restyle_lib.training.sources.renders import Pool, generator_for
 from restyle_lib.training.validation import validate
 
@@ -67,6 +68,7 @@ def train(
 
     parts = {"encoder": encoder, "ema": ema, "optimizer": optimizer}
     parts |= {"replay": replay, "codes": critics.codes, "images": critics.images}
+    parts["source"] = pool if isinstance(pool, Photographs) else None  # which has nothing to restore, but to compare
     parts = {name: part for name, part in parts.items() if part}
     first = state.restore(out, settings, parts) if resume else state.forget(out)
     log = Log(out, first, schedule.total, watch) if accelerator.is_main_process else None

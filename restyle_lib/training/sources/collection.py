@@ -26,14 +26,14 @@ KEEP_EVERY = 60  # seconds between two savings of the check, which a kill can lo
 
 
 class Folder:
-    """Image files of a folder, at any depth; hidden ones do not count."""
+    """Image files of a folder, at any depth, also behind symbolic links; hidden ones do not count."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def files(self) -> dict[str, list[int]]:
         """{name: [bytes, time of change]} of all images, sorted by name."""
-        paths = sorted(path for path in self.path.rglob("*") if _is_image(path.relative_to(self.path)))
+        paths = sorted(path for path in _walk(self.path) if _is_image(path.relative_to(self.path)))
         stats = [path.stat() for path in paths if path.is_file()]
         names = [path.relative_to(self.path).as_posix() for path in paths if path.is_file()]
         return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in zip(names, stats, strict=True)}
@@ -44,6 +44,17 @@ class Folder:
             return (self.path / name).open("rb")
         except OSError as error:
             raise PhotoError(f"{self.path / name}: {error.strerror}") from error
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files below a folder. Links to folders are followed, except into a folder that one is in already."""
+    inside = {folder: {os.path.realpath(folder)}}
+    for where, names, files in os.walk(folder, followlinks=True):
+        above = inside.pop(Path(where))
+        yield from (Path(where) / name for name in files)
+        real = {name: os.path.realpath(Path(where) / name) for name in names}
+        names[:] = [name for name in names if real[name] not in above]
+        inside |= {Path(where) / name: above | {real[name]} for name in names}
 
 
 class Archive:

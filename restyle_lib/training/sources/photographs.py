@@ -1,6 +1,8 @@
 """Photographs for training: checked once, decoded by worker processes, in an order that no stop can change."""
 
 import csv
+import hashlib
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -60,10 +62,24 @@ class Photographs:
         kept = min(validation, len(usable) // 2)
         self.files = usable[: len(usable) - kept]
         self._decoded = Decoded(source, domain, self.files)
+        sizes = source.files()
+        self._identity = hashlib.sha256(json.dumps([[name, sizes[name][0]] for name in usable]).encode()).hexdigest()
         heldout = Decoded(source, domain, usable[len(usable) - kept :])
         self.validation = to_float(torch.stack([heldout[i, False] for i in range(kept)])).to(self.device)
         self._next: tuple | None = None
         self._batches: Iterator[Tensor] = iter(())
+
+    def state_dict(self) -> dict:
+        """What a checkpoint says of the images, so that a run is not continued on others; see `load_state_dict`."""
+        return {"images": len(self.files), "identity": self._identity}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Compares: names and sizes tell images apart, wherever they lie. Raises ValueError where they are others."""
+        if state["identity"] != self._identity:
+            raise ValueError(
+                f"the run to be continued learned from {state['images']} other images than these {len(self.files)}; "
+                "name the same with --images, or use another folder or --no-resume"
+            )
 
     def batch(self, rng: torch.Generator, n: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """n images [n, 3, h, w] in [-1, 1], mirrored by chance; their codes are NaN.
