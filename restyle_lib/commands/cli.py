@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import torch
 import tyro
@@ -18,6 +19,7 @@ from restyle_lib.commands import evaluate as evaluation
 from restyle_lib.commands import reproduce
 from restyle_lib.commands.film import film
 from restyle_lib.faces.align import NoFaceError
+from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.generators.stylegan2 import StyleGAN2
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
 from restyle_lib.inversion import edit as editing
@@ -25,19 +27,33 @@ from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Inverter, load_inver
 from restyle_lib.inversion.inverter import convert as convert_checkpoint
 from restyle_lib.inversion.optimize import hybrid
 from restyle_lib.inversion.result import Inversion
+from restyle_lib.inversion.tune import save_tuned, tune
 from restyle_lib.paths import save_atomically
 from restyle_lib.precision import device_named
 from restyle_lib.reporting import figures
 
+Quality = Literal["fast", "good", "best"]
+
+
+class Effort(NamedTuple):
+    """What follows the encoder's steps: steps of the search for a code, and of tuning the generator to it."""
+
+    search: int
+    tuning: int
+
+
+QUALITY = {"fast": Effort(0, 0), "good": Effort(45, 0), "best": Effort(45, 60)}
 LONGEST_NAME = 150  # bytes of a photograph's name that its results are named after
 PHOTO_SIZE = 256  # px of the aligned crop that an inversion starts from and that the strip shows
+TUNED_SIZE = 512  # px of the crop that a generator is tuned to
 
 
 def invert(
     photos: tyro.conf.Positional[list[Path]],
     out: Path,
+    quality: Quality | None = None,
     steps: int = 5,
-    optimize: int = 0,
+    optimize: int | None = None,
     model: str = FOR_PHOTOGRAPHS,
     aligned: bool = False,
     domain: str | None = None,
@@ -48,9 +64,13 @@ def invert(
 
     photos:  image files of any kind and size
     out:     folder, made where missing: NAME-steps.png, NAME-1024.png, NAME-input.png, NAME.safetensors
+    quality: "fast", the encoder's steps, a second a photograph; "good", a search for a better code that begins there,
+             some twenty seconds; "best", the generator is tuned to the photograph too, a minute, and saved as
+             NAME-tuned.safetensors, which rl.load_generator opens. Without it: good for a single photograph at a
+             terminal, else fast
     steps:   refinement steps N
-    optimize: steps of optimization that begin where the encoder ends (the paper's hybrid), about 10 s for 40: what is
-             recognisable comes closer; 0 for none
+    optimize: steps of the search, where not those of the quality (the paper's hybrid); 0 for none. Ctrl-C ends it and
+             keeps the best so far
     model:   a shipped inverter, an official pSp, e4e or ReStyle checkpoint, or a .safetensors file
     aligned: the photographs are cropped already
     domain:  what a checkpoint is of, where it does not say so rightly: faces, cars, church, horse, wild, toonify or own
@@ -59,10 +79,13 @@ def invert(
     A photograph that cannot be used is reported in one line and skipped; the exit code is then 1.
     """
 
-    def keep(name: str, crop: Image.Image, result: Inversion, G) -> None:
-        _write_steps(out, name, crop, result, G, optimize)
+    effort = _effort(quality, optimize, photos)
 
-    return _each(photos, steps, optimize, _opened(model, domain, input_size, device), aligned, out, keep)
+    def keep(name: str, crop: Image.Image, result: Inversion, G) -> None:
+        _write_steps(out, name, crop, result, G, effort)
+
+    inverter = _opened(model, domain, input_size, device)
+    return _each(photos, steps, effort, inverter, aligned, out, keep)
 
 
 def edit(
@@ -70,8 +93,9 @@ def edit(
     out: Path,
     direction: str,
     strength: float = 2.0,
+    quality: Quality | None = None,
     steps: int = 5,
-    optimize: int = 0,
+    optimize: int | None = None,
     model: str = FOR_PHOTOGRAPHS,
     aligned: bool = False,
     domain: str | None = None,
@@ -101,7 +125,13 @@ def edit(
     def keep(name: str, crop: Image.Image, result: Inversion, G) -> None:
         _write_edit(out, f"{name}-{called}{strength:+g}", crop, result, G, called, own, strength)
 
-    return _each(photos, steps, optimize, inverter, aligned, out, keep)
+    return _each(photos, steps, _effort(quality, optimize, photos), inverter, aligned, out, keep)
+
+
+def _effort(quality: Quality | None, optimize: int | None, photos: list[Path]) -> Effort:
+    """One word as numbers; who waits at a terminal for one photograph gets a good one."""
+    effort = QUALITY[quality or ("good" if len(photos) == 1 and sys.stderr.isatty() else "fast")]
+    return effort if optimize is None else effort._replace(search=optimize)
 
 
 def _opened(model: str, domain: str | None, input_size: str | None, device: str | None) -> Inverter:
@@ -112,7 +142,7 @@ def _opened(model: str, domain: str | None, input_size: str | None, device: str 
 def _each(
     photos: list[Path],
     steps: int,
-    optimize: int,
+    effort: Effort,
     inverter: Inverter,
     aligned: bool,
     out: Path,
@@ -122,6 +152,8 @@ def _each(
     if not photos:
         raise ValueError("no photographs given; name one or more image files")
     G = inverter.full_generator().to(inverter.y_avg.device)
+    if effort.tuning and not isinstance(G, MobileGenerator):
+        raise ValueError("best tunes the embedded generator, and this model has one of its own: use --quality good")
     out.mkdir(parents=True, exist_ok=True)
     done, skipped, names = 0, 0, set()
     with tqdm(total=len(photos) * (steps + 1), unit="step") as progress:
@@ -138,24 +170,29 @@ def _each(
             else:
                 x = to_tensor(crop)
                 result = inverter.invert(x, steps, lambda t, w, y: progress.update())
-                if optimize:
-                    result = hybrid(inverter, x, result, optimize)
-                keep(_unique(photo.stem, names), crop, result, G)
+                if effort.search:
+                    result = hybrid(inverter, x, result, effort.search)
+                name, drawing = _unique(photo.stem, names), G
+                if effort.tuning:
+                    code, large = result.latents[:, -1], _prepare(photo, inverter.domain, aligned, TUNED_SIZE)
+                    drawing = tune(G, code, to_tensor(large), effort.tuning)
+                    save_tuned(out / f"{name}-tuned.safetensors", drawing, code)
+                keep(name, crop, result, drawing)
                 done += 1
             progress.update((i + 1) * (steps + 1) - progress.n)
     print(f"{done} inverted into {out}" + (f", {skipped} skipped" if skipped else ""))
     return 1 if skipped else 0
 
 
-def _prepare(photo: Path, domain: Domain, aligned: bool) -> Image.Image:
+def _prepare(photo: Path, domain: Domain, aligned: bool, size: int = PHOTO_SIZE) -> Image.Image:
     image = open_photo(photo)
     if not aligned:
-        return domain.prepare(image, PHOTO_SIZE)
+        return domain.prepare(image, size)
     height, width = domain.input_size
     if abs(image.width / image.height * height / width - 1) > 0.02:
         advice = "omit --aligned" if domain.faces else "omit --aligned, or give the encoder's --input-size"
         raise PhotoError(f"{photo}: {image.width} x {image.height}, not cropped to {width} : {height}; {advice}")
-    return image.resize((round(PHOTO_SIZE * width / height), PHOTO_SIZE), Image.Resampling.BICUBIC)
+    return image.resize((round(size * width / height), size), Image.Resampling.BICUBIC)
 
 
 def _unique(stem: str, taken: set[str]) -> str:
@@ -172,11 +209,13 @@ def _unique(stem: str, taken: set[str]) -> str:
     return name
 
 
-def _write_steps(out: Path, name: str, crop: Image.Image, result: Inversion, G, optimized: int) -> None:
+def _write_steps(out: Path, name: str, crop: Image.Image, result: Inversion, G, effort: Effort) -> None:
     final = result.final(G)
-    steps = result.latents.shape[1] - 1 - bool(optimized)
+    steps = result.latents.shape[1] - 1 - bool(effort.search)
     rows = figures.step_rows(to_tensor(crop), result.images, final)
-    strip = figures.image_grid(rows, figures.step_titles(steps, G.resolution[1], optimized))
+    titles = figures.step_titles(steps, G.resolution[1], effort.search)
+    titles[-1] = "tuned,\n" * bool(effort.tuning) + titles[-1]
+    strip = figures.image_grid(rows, titles)
     _save_strip(strip, out / f"{name}-steps.png")
     _save_image(to_image(final), out / f"{name}-{G.resolution[1]}.png")
     _save_image(crop, out / f"{name}-input.png")
