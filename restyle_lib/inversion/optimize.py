@@ -119,7 +119,7 @@ def optimize(
     try:
         with tqdm(range(1, steps + 1), desc=f"optimizing in {space}", unit="step", leave=False) as bar:
             for t in bar:
-                progress, searched = (t - 1) / steps, best.improving(patience)
+                progress, searched = (t - 1) / steps, (~best.left(patience)).nonzero().flatten()
                 if not len(searched):
                     break
                 optimizer.param_groups[0]["lr"] = lr * _ramp(progress, schedule)
@@ -134,11 +134,14 @@ def optimize(
                     best.keep(part, codes.detach(), y.detach(), loss.detach())
                     seen[part] = y.detach()
                 optimizer.step()
+                with torch.no_grad():  # the optimizer's momentum would carry those away that are left
+                    left = best.left(patience)
+                    w[left] = best.codes[left, : w.shape[1]]
                 bar.set_postfix(loss=f"{best.loss.mean():.3f}", refresh=False)
                 if callback:
                     callback(t, all_slots(w.detach(), G.n_styles), seen.clone())
         with torch.no_grad():
-            for part in best.improving(patience).split(together):
+            for part in (~best.left(patience)).nonzero().flatten().split(together):
                 codes = all_slots(w[part], G.n_styles)
                 loss, y = compare(codes, part)
                 best.keep(part, codes, y, loss)
@@ -166,9 +169,9 @@ class _Best:
         self.gained[part] = torch.where(gained, loss, self.gained[part])
         self.waited[part] = torch.where(gained, 0, self.waited[part] + 1)
 
-    def improving(self, patience: int) -> Tensor:
-        """The numbers of the images that are still searched."""
-        return torch.nonzero(self.waited < patience if patience else self.waited >= 0).flatten()
+    def left(self, patience: int) -> Tensor:
+        """Which images are no longer searched, [B]."""
+        return self.waited >= patience if patience else torch.zeros_like(self.waited, dtype=torch.bool)
 
 
 def hybrid(
