@@ -34,6 +34,7 @@ HYBRID = {  # of a photograph, from an encoder's code
     "lambda_id": 0.3,
     "lambda_prior": 0.1,
     "schedule": "cosine",
+    "betas": (0.7, 0.9),  # few steps: what the first gradients were is soon forgotten
     "patience": 15,
 }
 LARGEST = 256  # px at which images are compared, as in the paper
@@ -53,6 +54,7 @@ def optimize(
     seed: int = 0,
     lambda_lpips: float = 1.0,
     schedule: str = "projection",
+    betas: tuple[float, float] = (0.9, 0.999),
     patience: int = 0,
     interruptible: bool = True,
 ) -> Inversion:
@@ -67,6 +69,7 @@ def optimize(
             the prior forbids is what looks right at 64 px and wrong at 1024.
     schedule: of the learning rate, after its rise: "projection" is Karras et al.'s, constant and a cosine to 0 at the
             end; "cosine" falls from the beginning, which is better where the start is near
+    betas:  of Adam
     patience: an image whose loss has not become lower for so many steps is left as it is; 0: all take all steps
     interruptible: whether Ctrl-C ends the search and what was found until then is returned; else it is raised
     callback(t, w_t, y_t) is called after each step with codes [B, k, 512] and what was rendered before the step.
@@ -114,7 +117,7 @@ def optimize(
     best = _Best(start.clone(), first.clone())
     w = start.mean(1, keepdim=True) if space == "W" else start[:, : G.slots_read]
     w = w.clone().requires_grad_()
-    optimizer = torch.optim.Adam([w], lr=lr)
+    optimizer = torch.optim.Adam([w], lr=lr, betas=betas)
     rng, seen = torch.Generator().manual_seed(seed), first.clone()
     try:
         with tqdm(range(1, steps + 1), desc=f"optimizing in {space}", unit="step", leave=False) as bar:
