@@ -3,8 +3,8 @@
     python benchmarks/photograph.py FOLDER --n 6
 
 Prints a row for the encoder's last step, for the search from there, and for that with a tuned generator: distances to
-the photographs, seconds for each, and the change of an attribute by an edit of +2, in its standard deviations in W, with
-the change of all others (`restyle_lib.evaluation.editability`) and the identity cosine to the photograph.
+the photographs, seconds for each, and the change of an attribute by an edit of +2, in its standard deviations in W,
+with the mean change of all others, and the identity cosine to the photograph.
 """
 
 import time
@@ -30,16 +30,23 @@ STRENGTH = 2.0
 
 
 def photograph(
-    folder: Path, n: int = 6, search: int = 40, tuning: int = 60, locality: float = 0.1, aligned: bool = False
+    folder: tyro.conf.Positional[Path],
+    n: int = 6,
+    search: int = 40,
+    tuning: int = 60,
+    locality: float = 0.1,
+    aligned: bool = False,
+    out: Path | None = None,
 ) -> None:
     """Inverts the first n photographs of a folder.
 
     search, tuning: steps of each; locality: weight of the regularisation of `restyle_lib.inversion.tune`
     aligned: whether the photographs are FFHQ-aligned squares already
+    out: folder for a picture of each: photograph, inversion and edits, a line for each of the three
     """
     x = _aligned(folder, n) if aligned else sets.of_folder(folder, DOMAINS["faces"], 512)[1][:n]
     inverter, attributes, rows = load_inverter(FOR_PHOTOGRAPHS), Attributes(), []
-    for photo in tqdm(x.split(1), desc="photographs", unit="photograph"):
+    for i, photo in enumerate(tqdm(x.split(1), desc="photographs", unit="photograph")):
         start = time.perf_counter()
         result = inverter.invert(photo)
         encoded = time.perf_counter()
@@ -53,15 +60,23 @@ def photograph(
             (f"+ search, {search} steps", inverter.G, code),
             (f"+ tuning, {tuning} steps", tuned, code),
         ]
+        lines = []
         for (stage, G, w), s in zip(stages, seconds, strict=True):
-            rows.append({"": stage, "seconds": s} | _row(G, w, photo, attributes))
+            row, seen = _row(G, w, photo, attributes)
+            rows.append({"": stage, "seconds": s} | row)
+            lines.append(torch.cat([photo, *seen.split(1)], dim=3))
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+            rl.to_image(torch.cat(lines, dim=2)).save(out / f"{i}.png")
     print(pd.DataFrame(rows).groupby("", sort=False).mean().round(3).T.to_string())
 
 
 @torch.no_grad()
-def _row(G, code: Tensor, photo: Tensor, attributes: Attributes) -> dict[str, float]:
+def _row(G, code: Tensor, photo: Tensor, attributes: Attributes) -> tuple[dict[str, float], Tensor]:
+    """Numbers of one photograph, and what they are of at 512 px: inversion and edits."""
     edits = [code, *(edit(code, name, STRENGTH) for name in EDITS)]
-    seen = torch.cat([downsample(G.synthesize(w).clamp(-1, 1), 256) for w in edits])
+    large = torch.cat([downsample(G.synthesize(w).clamp(-1, 1), 512) for w in edits])
+    seen = downsample(large, 256)
     target = downsample(photo, 256)
     y, labels = seen[:1], attributes(seen) / deviations()
     row = {
@@ -74,7 +89,7 @@ def _row(G, code: Tensor, photo: Tensor, attributes: Attributes) -> dict[str, fl
         row[f"{name} {STRENGTH:+g}: wanted"] = change[own].item()
         row[f"{name} {STRENGTH:+g}: unwanted"] = change.abs().sum().sub(change[own].abs()).item() / (len(NAMES) - 1)
         row[f"{name} {STRENGTH:+g}: ID"] = metrics.identity(edited[None], target).item()
-    return row
+    return row, large
 
 
 def _aligned(folder: Path, n: int) -> Tensor:
