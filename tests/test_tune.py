@@ -66,15 +66,16 @@ def test_a_saved_one_renders_the_same(G, T, file, codes):
 
 
 def test_what_is_tuned_can_be_tuned_again(T, codes, photo):
-    assert error(rl.tune(T, codes, photo, steps=1), codes, photo) < error(T, codes, photo)
+    assert error(rl.tune(T, codes, photo, steps=4), codes, photo) < error(T, codes, photo)
 
 
 def test_locality_holds_the_images_of_other_codes(G, codes, photo):
     rng = torch.Generator().manual_seed(9)
     others = torch.cat([tuning._near(G, codes[0], rng) for _ in range(2)])
+    assert torch.allclose((others - codes).norm(dim=2), torch.tensor(tuning.REACH))
     moved = []
-    for weight in (0.0, 3.0):
-        T = rl.tune(G, codes, photo, steps=5, lambda_locality=weight)
+    for weight in (0.0, 5.0):
+        T = rl.tune(G, codes, photo, steps=9, lambda_locality=weight)
         with torch.no_grad():
             moved.append((averaged(T, others) - averaged(G, others)).square().mean().item())
     assert moved[1] < 0.8 * moved[0]
@@ -128,7 +129,7 @@ def damages():
     yield "nan", {"base": "faces-1024"}, lambda tensors: tensors | {"stem.bias": torch.full((512,), torch.nan)}
 
 
-@pytest.mark.parametrize(("kind", "metadata", "damage"), damages())
+@pytest.mark.parametrize(("kind", "metadata", "damage"), list(damages()))
 def test_damaged_files_are_refused(file, tmp_path, kind, metadata, damage):
     path = tmp_path / f"{kind}.safetensors"
     save_file(damage(load_file(file)), path, {"format": tuned.FORMAT} | metadata)
@@ -138,7 +139,7 @@ def test_damaged_files_are_refused(file, tmp_path, kind, metadata, damage):
 
 def test_a_truncated_file_and_a_foreign_one_are_refused(file, tmp_path):
     path = tmp_path / "cut.safetensors"
-    path.write_bytes(file.read_bytes()[:1000])
+    path.write_bytes(file.read_bytes()[:-1000])
     with pytest.raises(CheckpointError, match="damaged"):
         rl.load_generator(path)
     save_file({"a": torch.zeros(1)}, path)

@@ -34,6 +34,7 @@ HYBRID = {  # of a photograph, from an encoder's code
     "lambda_id": 0.3,
     "lambda_prior": 0.1,
     "schedule": "cosine",
+    "betas": (0.7, 0.9),  # few steps: what the first gradients were is soon forgotten
     "patience": 15,
 }
 LARGEST = 256  # px at which images are compared, as in the paper
@@ -53,6 +54,7 @@ def optimize(
     seed: int = 0,
     lambda_lpips: float = 1.0,
     schedule: str = "projection",
+    betas: tuple[float, float] = (0.9, 0.999),
     patience: int = 0,
     interruptible: bool = True,
 ) -> Inversion:
@@ -67,6 +69,7 @@ def optimize(
             the prior forbids is what looks right at 64 px and wrong at 1024.
     schedule: of the learning rate, after its rise: "projection" is Karras et al.'s, constant and a cosine to 0 at the
             end; "cosine" falls from the beginning, which is better where the start is near
+    betas:  of Adam
     patience: an image whose loss has not become lower for so many steps is left as it is; 0: all take all steps
     interruptible: whether Ctrl-C ends the search and what was found until then is returned; else it is raised
     callback(t, w_t, y_t) is called after each step with codes [B, k, 512] and what was rendered before the step.
@@ -114,12 +117,12 @@ def optimize(
     best = _Best(start.clone(), first.clone())
     w = start.mean(1, keepdim=True) if space == "W" else start[:, : G.slots_read]
     w = w.clone().requires_grad_()
-    optimizer = torch.optim.Adam([w], lr=lr)
+    optimizer = torch.optim.Adam([w], lr=lr, betas=betas)
     rng, seen = torch.Generator().manual_seed(seed), first.clone()
     try:
         with tqdm(range(1, steps + 1), desc=f"optimizing in {space}", unit="step", leave=False) as bar:
             for t in bar:
-                progress, searched = (t - 1) / steps, best.improving(patience)
+                progress, searched = (t - 1) / steps, (~best.left(patience)).nonzero().flatten()
                 if not len(searched):
                     break
                 optimizer.param_groups[0]["lr"] = lr * _ramp(progress, schedule)
@@ -134,11 +137,14 @@ def optimize(
                     best.keep(part, codes.detach(), y.detach(), loss.detach())
                     seen[part] = y.detach()
                 optimizer.step()
+                with torch.no_grad():  # the optimizer's momentum would carry those away that are left
+                    left = best.left(patience)
+                    w[left] = best.codes[left, : w.shape[1]]
                 bar.set_postfix(loss=f"{best.loss.mean():.3f}", refresh=False)
                 if callback:
                     callback(t, all_slots(w.detach(), G.n_styles), seen.clone())
         with torch.no_grad():
-            for part in best.improving(patience).split(together):
+            for part in (~best.left(patience)).nonzero().flatten().split(together):
                 codes = all_slots(w[part], G.n_styles)
                 loss, y = compare(codes, part)
                 best.keep(part, codes, y, loss)
@@ -166,9 +172,9 @@ class _Best:
         self.gained[part] = torch.where(gained, loss, self.gained[part])
         self.waited[part] = torch.where(gained, 0, self.waited[part] + 1)
 
-    def improving(self, patience: int) -> Tensor:
-        """The numbers of the images that are still searched."""
-        return torch.nonzero(self.waited < patience if patience else self.waited >= 0).flatten()
+    def left(self, patience: int) -> Tensor:
+        """Which images are no longer searched, [B]."""
+        return self.waited >= patience if patience else torch.zeros_like(self.waited, dtype=torch.bool)
 
 
 def hybrid(

@@ -109,7 +109,7 @@ def tune(
                 optimizer.zero_grad()
                 with torch.enable_grad():
                     y = compare()
-                    if lambda_locality and t % LOCALITY_EVERY == 1:
+                    if lambda_locality and t % LOCALITY_EVERY == 0:  # not at first, when both are the same
                         near = _near(G, codes[t // LOCALITY_EVERY % len(codes)], rng)
                         with autocast(device):
                             apart = locality(G, T, near, distance)
