@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import restyle_lib as rl
+from restyle_lib import images
 from restyle_lib.evaluation import sets
 from restyle_lib.images import open_photo
 from restyle_lib.making.stand_ins import random_checkpoint
@@ -75,6 +76,47 @@ def test_every_kind_of_photograph_gives_the_same_face(photos, name):
 def test_bad_files_say_why(photos, name, message):
     with pytest.raises(rl.PhotoError, match=message):
         open_photo(photos / name)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "progressive.jpg"])
+def test_a_photograph_that_lacks_its_last_bytes_is_used_under_a_notice(photos, tmp_path, kind):
+    path, face = tmp_path / f"cut.{kind}", Image.open(photos / "good.png")
+    face.save(path, progressive=kind.startswith("progressive"))
+    data = path.read_bytes()
+    whole = np.asarray(open_photo(path), float)
+    path.write_bytes(data[: len(data) * 95 // 100])
+    with pytest.warns(UserWarning, match="lacks its end"):
+        cut = np.asarray(open_photo(path), float)
+    assert cut.shape == whole.shape and np.abs(cut - whole)[:200].mean() < 3
+    with path.open("rb") as file, pytest.warns(UserWarning, match="lacks its end"):
+        assert np.array_equal(np.asarray(open_photo(file), float), cut)
+    with pytest.raises(rl.PhotoError, match="damaged or truncated"):
+        open_photo(path, whole=True)
+    path.write_bytes(data[: len(data) * 30 // 100])
+    with pytest.raises(rl.PhotoError, match="damaged or truncated"):
+        open_photo(path)
+    path.write_bytes(data)
+    assert np.array_equal(np.asarray(open_photo(path), float), whole), "strict again"
+
+
+def test_heic_opens_or_says_what_it_needs(photos, tmp_path, monkeypatch):
+    path = tmp_path / "IMG_0001.jpg"  # phones that share a file often rename it
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    images._read_heic.cache_clear()
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(rl.PhotoError, match="a HEIC photograph.*pip install pillow-heif"):
+        open_photo(path)
+    monkeypatch.undo()
+    images._read_heic.cache_clear()
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    Image.open(photos / "good.png").save(tmp_path / "good.heic", quality=95)
+    assert (
+        np.abs(
+            np.asarray(open_photo(tmp_path / "good.heic"), float) - np.asarray(open_photo(photos / "good.png"))
+        ).mean()
+        < 4
+    )
 
 
 def restyle(*words, **kwargs) -> subprocess.CompletedProcess:
