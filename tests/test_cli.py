@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import restyle_lib as rl
 from restyle_lib import images
+from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.evaluation import sets
 from restyle_lib.images import open_photo
 from restyle_lib.making.stand_ins import random_checkpoint
@@ -264,3 +265,23 @@ def test_eval_measures_a_folder(photos, tmp_path):
     l2 = table[table.metric == "L2"].set_index(["method", "step"])["mean"]
     assert l2["faces/restyle-psp", 2] < l2["faces/restyle-psp", 0]
     assert restyle("eval", "faces/nothing").returncode == 2
+    assert "100%" in run.stderr, "a bar"
+
+
+def test_eval_of_aligned_images_crops_nothing(photos, tmp_path):
+    """Images of FFHQ or CelebA-HQ are measured as they are: no face is looked for, and none cropped once more."""
+    folder = tmp_path / "aligned"
+    folder.mkdir()
+    face = rl.align(open_photo(photos / "good.png"), 300)
+    face.save(folder / "face.png")
+    Image.new("RGB", (256, 256), "skyblue").save(folder / "sky.png")
+    Image.new("RGB", (400, 300)).save(folder / "wide.png")
+    out = tmp_path / "table.csv"
+    run = restyle("eval", "faces/psp", "--images", folder, "--aligned", "--out", out)
+    assert run.returncode == 1 and "skipped wide.png: 400 x 300, not cropped to 256 : 256" in run.stdout
+    assert (pd.read_csv(out).n == 2).all()
+    skipped = {}
+    (x,) = sets.batches(folder, DOMAINS["faces"], skipped, aligned=True)
+    assert x.shape == (2, 3, 256, 256) and list(skipped) == ["wide.png"]
+    assert torch.equal(x[:1], rl.to_tensor(face.resize((256, 256), Image.Resampling.BICUBIC)))
+    assert restyle("eval", "faces/psp", "--images", tmp_path / "nowhere").returncode == 2

@@ -147,14 +147,7 @@ def _each(
 
 
 def _prepare(photo: Path, domain: Domain, aligned: bool) -> Image.Image:
-    image = open_photo(photo)
-    if not aligned:
-        return domain.prepare(image, PHOTO_SIZE)
-    height, width = domain.input_size
-    if abs(image.width / image.height * height / width - 1) > 0.02:
-        advice = "omit --aligned" if domain.faces else "omit --aligned, or give the encoder's --input-size"
-        raise PhotoError(f"{photo}: {image.width} x {image.height}, not cropped to {width} : {height}; {advice}")
-    return image.resize((round(PHOTO_SIZE * width / height), PHOTO_SIZE), Image.Resampling.BICUBIC)
+    return (domain.cropped if aligned else domain.prepare)(open_photo(photo), PHOTO_SIZE)
 
 
 def _unique(stem: str, taken: set[str]) -> str:
