@@ -147,7 +147,13 @@ def _each(
 
 
 def _prepare(photo: Path, domain: Domain, aligned: bool) -> Image.Image:
-    return (domain.cropped if aligned else domain.prepare)(open_photo(photo), PHOTO_SIZE)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")  # once for each photograph, not once for all
+        crop = (domain.cropped if aligned else domain.prepare)(open_photo(photo), PHOTO_SIZE)
+    for warning in said:
+        words = str(warning.message)
+        tqdm.write(f"note: {words if str(photo) in words else f'{photo}: {words}'}", file=sys.stderr)
+    return crop
 
 
 def _unique(stem: str, taken: set[str]) -> str:
