@@ -5,6 +5,7 @@ import pickle
 import re
 import sys
 import types
+from contextlib import contextmanager
 from pathlib import Path
 from zlib import crc32
 
@@ -102,8 +103,13 @@ def ada_tensors(meta: dict) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def write_ada_pickle(path: Path, tensors: dict[str, torch.Tensor], protocol: int = 3, **synthesis_kwargs) -> None:
-    """Writes tensors as NVIDIA's code would: nested persistent modules in an EasyDict, with their source code."""
+def write_ada_pickle(
+    path: Path, tensors: dict[str, torch.Tensor], protocol: int = 3, tuned: dict | None = None, **synthesis_kwargs
+) -> None:
+    """Writes tensors as NVIDIA's code would: nested persistent modules in an EasyDict, with their source code.
+
+    tuned: instead as pivotal tuning does: G itself, by torch.save with these options
+    """
     persistence, util = types.ModuleType("torch_utils.persistence"), types.ModuleType("dnnlib.util")
 
     def _reconstruct_persistent_obj(meta):
@@ -143,10 +149,48 @@ def write_ada_pickle(path: Path, tensors: dict[str, torch.Tensor], protocol: int
     saved = {name: sys.modules.get(name) for name in fakes}
     sys.modules.update(fakes)
     try:
-        path.write_bytes(pickle.dumps(content, protocol))
+        if tuned is None:
+            path.write_bytes(pickle.dumps(content, protocol))
+        else:
+            torch.save(root, path, **tuned)
     finally:
         for name, module in saved.items():
             sys.modules.pop(name) if module is None else sys.modules.update({name: module})
+
+
+@contextmanager
+def made_up(*names: str):
+    """Classes of modules that nobody has: "models.model.Net" gives a class of this name, for a while."""
+    modules, classes = {}, []
+    for name in names:
+        module, _, called = name.rpartition(".")
+        parts = module.split(".")
+        for i in range(len(parts)):
+            modules.setdefault(".".join(parts[: i + 1]), types.ModuleType(".".join(parts[: i + 1])))
+        kind = type(called, (torch.nn.Module,), {"__module__": module})
+        setattr(modules[module], called, kind)
+        classes.append(kind)
+    saved = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    try:
+        yield classes
+    finally:
+        for name, module in saved.items():
+            sys.modules.pop(name) if module is None else sys.modules.update({name: module})
+
+
+def as_modules(kind: type, tensors: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """A network of these tensors: its parts are PyTorch's own modules, the whole is of class `kind`."""
+    root = kind()
+    for key, tensor in tensors.items():
+        *folders, name = key.split(".")
+        module = root
+        for folder in folders:
+            if folder not in module._modules:
+                module.add_module(folder, torch.nn.Sequential())
+            module = module._modules[folder]
+        module.register_parameter(name, torch.nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
+    return root
 
 
 def _normal(rng: np.random.RandomState, shape: list[int]) -> torch.Tensor:

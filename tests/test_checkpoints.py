@@ -1,6 +1,8 @@
 """Official checkpoints open with one call and give the official result; hostile and broken files are refused."""
 
 import argparse
+import collections
+import datetime
 import io
 import itertools
 import os
@@ -9,17 +11,29 @@ import resource
 import struct
 import time
 import zipfile
+from pathlib import Path
 
+import numpy as np
 import per_sample
 import pytest
 import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from official import ada_tensors, inputs, inverter_checkpoint, reference, state_dict, write_ada_pickle
+from official import (
+    ada_tensors,
+    as_modules,
+    inputs,
+    inverter_checkpoint,
+    made_up,
+    reference,
+    state_dict,
+    write_ada_pickle,
+)
 
 import restyle_lib as rl
 from restyle_lib.checkpoints import generators as checkpoints
+from restyle_lib.checkpoints import inert
 from restyle_lib.checkpoints.generators import CheckpointError
 from restyle_lib.generators.frozen import double
 from restyle_lib.inversion.inverter import Viewed, convert
@@ -426,6 +440,175 @@ def test_paths_of_any_length(tmp_path):
     assert rl.load_inverter(path).G.n_styles == rl.load_inverter(str(path)).G.n_styles == 6
     assert rl.load_generator(path).n_styles == 6
     assert convert(path, folder / ("c" * 240 + ".safetensors")) == "inverter"
+
+
+OLD = {"_use_new_zipfile_serialization": False}
+
+
+@pytest.mark.parametrize("options", [{}, OLD, {"pickle_protocol": 4}])
+@torch.no_grad()
+def test_generators_that_pivotal_tuning_pickled_whole(options, tmp_path):
+    """torch.save(G): NVIDIA's persistent class, whose code is not here and is not run."""
+    expected, meta = reference("ada_16")
+    write_ada_pickle(tmp_path / "model_person.pt", ada_tensors(meta), tuned=options, conv_clamp=256)
+    G = rl.load_generator(tmp_path / "model_person.pt")
+    assert G.clamp == 256
+    G.clamp = None
+    assert (G.synthesize(expected["wplus"]) - expected["img_wplus"]).abs().max() < 2e-4
+
+
+@pytest.mark.parametrize("options", [{}, OLD])
+@torch.no_grad()
+def test_networks_pickled_whole_are_their_tensors(options, tmp_path):
+    """rosinality's generator, alone, in a dictionary, of several GPUs; and a whole pSp with its options."""
+    state, mean, codes = rosinality_16(), torch.full((512,), 0.1), torch.randn(1, 6, 512)
+    plain = rl.load_generator(_saved(tmp_path, {"g_ema": state, "latent_avg": mean}))
+    path = tmp_path / "pickled.pt"
+    with made_up("models.stylegan2.model.Generator", "models.psp.pSp", "torch_extra.Parallel") as (kind, net, parallel):
+        G = as_modules(kind, state)
+        for content in (
+            G,
+            {"g_ema": G, "latent_avg": mean},
+            as_modules(parallel, {f"module.{k}": x for k, x in state.items()}),
+        ):
+            torch.save(content, path, **options)
+            opened = rl.load_generator(path)
+            assert torch.equal(opened.synthesize(codes), plain.synthesize(codes))
+            assert torch.equal(opened.w_avg, plain.w_avg) or not isinstance(content, dict)
+        inverter = one_pass(start_from_latent_avg=True)
+        whole = as_modules(net, inverter["state_dict"])
+        whole.opts, whole.latent_avg = argparse.Namespace(**inverter["opts"]), mean.repeat(6, 1)
+        torch.save(whole, path, **options)
+    opened = rl.load_inverter(path)
+    assert opened.from_mean and opened.domain.name == "church" and torch.equal(opened.G.w_avg, mean)
+
+
+def test_pickled_objects_without_a_network_say_how_to_save_tensors(tmp_path):
+    with made_up("somewhere.Trainer", "somewhere.G") as (trainer, kind):
+        torch.save(trainer.__new__(trainer), tmp_path / "trainer.pt")
+        torch.save(as_modules(kind, {"a.weight": torch.zeros(3)}), tmp_path / "other.pt")
+    for name, words in {
+        "trainer.pt": "somewhere.Trainer.*save its tensors",
+        "other.pt": "somewhere.G, but no StyleGAN2",
+    }.items():
+        with pytest.raises(CheckpointError, match=words) as caught:
+            rl.load_generator(tmp_path / name)
+        assert "refused" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def conditional(tensors: dict, classes: int = 3) -> dict:
+    """The tensors of a generator of several classes: an embedding, and a first layer that reads it too."""
+    rng = torch.Generator().manual_seed(0)
+    more = {"mapping.embed.weight": torch.randn(512, classes, generator=rng), "mapping.embed.bias": torch.ones(512)}
+    first = torch.cat([tensors["mapping.fc0.weight"], 100 * torch.randn(512, 512, generator=rng)], 1)
+    return tensors | more | {"mapping.fc0.weight": first}
+
+
+@torch.no_grad()
+def test_a_generator_of_several_classes(tmp_path):
+    """Its images are those of its codes; what it samples, under a notice, is of the first class."""
+    expected, meta = reference("ada_16")
+    tensors = conditional(ada_tensors(meta))
+    write_ada_pickle(tmp_path / "classes.pkl", tensors)
+    with pytest.warns(UserWarning, match="of 3 classes"):
+        G = rl.load_generator(tmp_path / "classes.pkl")
+    assert (G.synthesize(expected["wplus"]) - expected["img_wplus"]).abs().max() < 2e-4
+    assert torch.equal(G.w_avg, tensors["mapping.w_avg"])
+    norm = lambda x: x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)  # noqa: E731
+    z = torch.randn(4, 512)
+    label = torch.tensor([[1.0, 0, 0]]) @ tensors["mapping.embed.weight"].T / 3**0.5 + tensors["mapping.embed.bias"]
+    x = torch.cat([norm(z), norm(label).expand(4, -1)], 1)  # as the published code computes it
+    for i in range(len(G.mapping.weight)):
+        weight = tensors[f"mapping.fc{i}.weight"]
+        x = x @ weight.T * 0.01 / weight.shape[1] ** 0.5 + 0.01 * tensors[f"mapping.fc{i}.bias"]
+        x = torch.nn.functional.leaky_relu(x, 0.2) * 2**0.5
+    assert (G.map(z) - x).abs().max() < 1e-4
+
+
+def test_other_networks_of_nvidias_are_called_by_their_names(tmp_path):
+    tensors = ada_tensors(reference("ada_16")[1])
+    write_ada_pickle(
+        tmp_path / "three.pkl", {"synthesis.input.freqs": torch.zeros(1), "synthesis.L0_36_512.weight": torch.zeros(1)}
+    )
+    write_ada_pickle(tmp_path / "narrow.pkl", tensors | {"mapping.fc0.weight": torch.zeros(512, 64)})
+    write_ada_pickle(tmp_path / "orig.pkl", {k: x for k, x in tensors.items() if ".b4.torgb" not in k})
+    write_ada_pickle(tmp_path / "else.pkl", {"triplane.weight": torch.zeros(1)})
+    with made_up("dnnlib.tflib.network.Network") as (kind,):
+        (tmp_path / "tensorflow.pkl").write_bytes(pickle.dumps((kind(), kind(), kind()), protocol=4))
+    says = {"three": "a StyleGAN3 network", "narrow": "z has 64 dimensions, styles 512", "orig": "architecture"}
+    says |= {
+        "else": "a network Generator, but no StyleGAN2",
+        "tensorflow": "NVIDIA's TensorFlow code; open what legacy.py",
+    }
+    for name, words in says.items():
+        with pytest.raises(CheckpointError, match=words) as caught:
+            rl.load_generator(tmp_path / f"{name}.pkl")
+        assert "refused" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("start", [True, False])
+def test_encoders_into_w(start, tmp_path):
+    """pSp's and e4e's: one style for all slots, linear in the mean over the last map."""
+    content = random_checkpoint("faces", size=16, mapping=1)
+    state = {k: x for k, x in content["state_dict"].items() if ".styles." not in k}
+    state["encoder.input_layer.0.weight"] = state["encoder.input_layer.0.weight"][:, :3].clone()
+    state |= {"encoder.linear.weight": torch.randn(512, 512), "encoder.linear.bias": torch.randn(512)}
+    content["state_dict"], content["latent_avg"] = state, torch.full((6, 512), 0.3)
+    content["opts"] |= {"encoder_type": "BackboneEncoderUsingLastLayerIntoW", "start_from_latent_avg": start}
+    inverter = rl.load_inverter(_saved(tmp_path, content))
+    x = torch.rand(2, 3, 256, 256) * 2 - 1
+    with torch.no_grad():
+        pooled = inverter.encoder.backbone.maps(x)[-1].mean((2, 3))
+    expected = pooled @ state["encoder.linear.weight"].T / 512**0.5 + state["encoder.linear.bias"] + 0.3 * start
+    found = inverter.invert(x, 1).latents[:, 1]
+    assert found.shape == (2, 6, 512) and torch.allclose(found, expected[:, None].expand(-1, 6, -1), atol=1e-4)
+    convert(tmp_path / "file.pt", tmp_path / "w.safetensors")
+    assert torch.equal(rl.load_inverter(tmp_path / "w.safetensors").invert(x, 1).latents[:, 1], found)
+    state["encoder.output_layer_2.0.weight"] = torch.ones(512)
+    with pytest.raises(CheckpointError, match="from the last layer into W\\+ .BackboneEncoderUsing.*not supported"):
+        rl.load_inverter(_saved(tmp_path, content))
+
+
+class Marker:
+    """An object of a script of ours, such as options that are a class."""
+
+
+@pytest.mark.parametrize("options", [{}, OLD])
+def test_plain_data_beside_the_tensors_is_harmless(options, tmp_path):
+    """Paths, numbers and arrays of NumPy, dates and classes of the training script, in the options or beside them."""
+    content = random_checkpoint("church", size=16, mapping=1)
+    content["opts"] |= {"exp_dir": Path("/home/me/run"), "lr": np.float64(1e-4), "batch": np.int64(8)}
+    content["opts"] |= {"begun": datetime.datetime(2024, 5, 1), "marker": Marker(), "names": {"a", "b"}}
+    content["opts"]["output_size"] = np.int32(16)
+    content |= {"latent_avg": content["latent_avg"].numpy() + 0.5, "best": collections.defaultdict(list, a=[1])}
+    torch.save(content, tmp_path / "rich.pt", **options)
+    inverter = rl.load_inverter(tmp_path / "rich.pt")
+    assert inverter.domain.name == "church" and (inverter.G.w_avg == 0.5).all()
+    opts = checkpoints.read(tmp_path / "rich.pt")[1]["opts"]
+    assert opts["exp_dir"] == "/home/me/run" and opts["lr"] == 1e-4 and opts["batch"] == 8
+    content["opts"] = argparse.Namespace(**content["opts"])
+    torch.save(content, tmp_path / "rich.pt", **options)
+    assert rl.load_inverter(tmp_path / "rich.pt").domain.name == "church"
+
+
+def test_tensors_stay_within_their_storages():
+    storage = torch.zeros(10).storage()
+    assert (
+        inert._tensor(storage, 2, (2, 3), (3, 1)).shape == (2, 3) and inert._tensor(storage, 0, (0,), (1,)).numel() == 0
+    )
+    for wrong in ((0, (10**12,), (1,)), (5, (6,), (1,)), (-1, (2,), (1,)), (0, (10**12,), (0,)), (0, (2, 2), (9, 1))):
+        with pytest.raises(inert.UnsafePickle, match="larger than its data"):
+            inert._tensor(storage, *wrong)
+
+
+def test_stand_ins_change_nothing_of_this_program(tmp_path):
+    """A pickle may set attributes of what it names: of a stand-in only."""
+    for name in ("torch._utils\n_rebuild_tensor_v2", "dnnlib.util\nEasyDict", "argparse\nNamespace"):
+        (tmp_path / "sets.pkl").write_bytes(b"\x80\x02c" + name.encode() + b"\nN}X\x05\x00\x00\x00mineqK\x01s\x86b.")
+        with pytest.raises(CheckpointError):
+            rl.load_generator(tmp_path / "sets.pkl")
+        with pytest.raises(inert.UnsafePickle, match="changes what it did not make"):
+            inert.load(io.BytesIO(b"\x80\x02c" + name.encode() + b"\nN}\x86b."))
 
 
 @pytest.mark.parametrize("name", SAYS)

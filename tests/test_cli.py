@@ -14,6 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import restyle_lib as rl
+from restyle_lib import images
+from restyle_lib.checkpoints.domains import DOMAINS
+from restyle_lib.commands import cli
 from restyle_lib.evaluation import sets
 from restyle_lib.images import open_photo
 from restyle_lib.making.stand_ins import random_checkpoint
@@ -75,6 +78,47 @@ def test_every_kind_of_photograph_gives_the_same_face(photos, name):
 def test_bad_files_say_why(photos, name, message):
     with pytest.raises(rl.PhotoError, match=message):
         open_photo(photos / name)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "progressive.jpg"])
+def test_a_photograph_that_lacks_its_last_bytes_is_used_under_a_notice(photos, tmp_path, kind):
+    path, face = tmp_path / f"cut.{kind}", Image.open(photos / "good.png")
+    face.save(path, progressive=kind.startswith("progressive"))
+    data = path.read_bytes()
+    whole = np.asarray(open_photo(path), float)
+    path.write_bytes(data[: len(data) * 95 // 100])
+    with pytest.warns(UserWarning, match="lacks its end"):
+        cut = np.asarray(open_photo(path), float)
+    assert cut.shape == whole.shape and np.abs(cut - whole)[:200].mean() < 3
+    with path.open("rb") as file, pytest.warns(UserWarning, match="lacks its end"):
+        assert np.array_equal(np.asarray(open_photo(file), float), cut)
+    with pytest.raises(rl.PhotoError, match="damaged or truncated"):
+        open_photo(path, whole=True)
+    path.write_bytes(data[: len(data) * 30 // 100])
+    with pytest.raises(rl.PhotoError, match="damaged or truncated"):
+        open_photo(path)
+    path.write_bytes(data)
+    assert np.array_equal(np.asarray(open_photo(path), float), whole), "strict again"
+
+
+def test_heic_opens_or_says_what_it_needs(photos, tmp_path, monkeypatch):
+    path = tmp_path / "IMG_0001.jpg"  # phones that share a file often rename it
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    images._read_heic.cache_clear()
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(rl.PhotoError, match="a HEIC photograph.*pip install pillow-heif"):
+        open_photo(path)
+    monkeypatch.undo()
+    images._read_heic.cache_clear()
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    Image.open(photos / "good.png").save(tmp_path / "good.heic", quality=95)
+    assert (
+        np.abs(
+            np.asarray(open_photo(tmp_path / "good.heic"), float) - np.asarray(open_photo(photos / "good.png"))
+        ).mean()
+        < 4
+    )
 
 
 def restyle(*words, **kwargs) -> subprocess.CompletedProcess:
@@ -222,3 +266,42 @@ def test_eval_measures_a_folder(photos, tmp_path):
     l2 = table[table.metric == "L2"].set_index(["method", "step"])["mean"]
     assert l2["faces/restyle-psp", 2] < l2["faces/restyle-psp", 0]
     assert restyle("eval", "faces/nothing").returncode == 2
+    assert "100%" in run.stderr, "a bar"
+
+
+def test_eval_of_aligned_images_crops_nothing(photos, tmp_path):
+    """Images of FFHQ or CelebA-HQ are measured as they are: no face is looked for, and none cropped once more."""
+    folder = tmp_path / "aligned"
+    folder.mkdir()
+    face = rl.align(open_photo(photos / "good.png"), 300)
+    face.save(folder / "face.png")
+    Image.new("RGB", (256, 256), "skyblue").save(folder / "sky.png")
+    Image.new("RGB", (400, 300)).save(folder / "wide.png")
+    out = tmp_path / "table.csv"
+    run = restyle("eval", "faces/psp", "--images", folder, "--aligned", "--out", out)
+    assert run.returncode == 1 and "skipped wide.png: 400 x 300, not cropped to 256 : 256" in run.stdout
+    assert (pd.read_csv(out).n == 2).all()
+    skipped = {}
+    (x,) = sets.batches(folder, DOMAINS["faces"], skipped, aligned=True)
+    assert x.shape == (2, 3, 256, 256) and list(skipped) == ["wide.png"]
+    assert torch.equal(x[:1], rl.to_tensor(face.resize((256, 256), Image.Resampling.BICUBIC)))
+    assert restyle("eval", "faces/psp", "--images", tmp_path / "nowhere").returncode == 2
+
+
+def test_quality_best_tunes_the_generator_and_keeps_it(photos, tmp_path, monkeypatch):
+    """At toy length; the words are numbers of steps, and those of the search can be given."""
+    monkeypatch.setattr(cli, "QUALITY", {"fast": cli.Effort(0, 0), "best": cli.Effort(2, 2)})
+    out = tmp_path / "out"
+    assert cli.invert([photos / "good.png"], out, quality="best", steps=1) == 0
+    code = load_file(out / "good.safetensors")["latents"][-1:]
+    tuned = rl.load_generator(out / "good-tuned.safetensors")
+    drawn = np.asarray(Image.open(out / "good-1024.png"), float)
+    assert np.abs(np.asarray(rl.to_image(tuned.synthesize(code)), float) - drawn).mean() < 1
+    assert load_file(out / "good.safetensors")["latents"].shape == (3, 16, 512)  # w_avg, one step, the search
+    assert cli.QUALITY["best"] != cli._effort("best", 0, []) == cli.Effort(0, 2)
+
+
+def test_quality_best_is_of_the_embedded_generator(photos, tmp_path):
+    torch.save(random_checkpoint("faces", size=16, mapping=1), tmp_path / "psp_ffhq_encode.pt")
+    with pytest.raises(ValueError, match="--quality good"):
+        cli.invert([photos / "good.png"], tmp_path / "out", quality="best", model=str(tmp_path / "psp_ffhq_encode.pt"))

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import restyle_lib as rl
-from restyle_lib.evaluation import cache, evaluate, metrics, profiles
+from restyle_lib.checkpoints.domains import DOMAINS
+from restyle_lib.evaluation import cache, evaluate, metrics, profiles, sets
 from restyle_lib.features.perceptual import st_lpips
 from restyle_lib.images import downsample, to_float, to_uint8
 from restyle_lib.inversion.result import Inversion
@@ -190,3 +191,24 @@ def test_a_gpu_is_waited_for_before_the_clock_is_read(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
     before = evaluate.now(torch.device("cpu"))
     assert evaluate.now(torch.device("cuda", 0)) >= before and waited == [torch.device("cuda", 0)]
+
+
+def test_a_folder_is_measured_batch_by_batch(heldout, tmp_path):
+    """As a stream it gives the rows that all images at once give, and holds no more than a batch of them."""
+    folder = tmp_path / "renders"
+    folder.mkdir()
+    for i, image in enumerate(to_float(heldout.images[:5])):
+        rl.to_image(image).save(folder / f"{i}.png")
+    (folder / "notes.txt").write_text("no picture")
+    skipped = {}
+    stream = sets.batches(folder, DOMAINS["faces"], skipped, aligned=True, batch=2)
+    inverters = {name: rl.load_inverter(name) for name in ("faces/psp", "faces/restyle-psp")}
+    rows = evaluate.evaluate(inverters, stream, steps=1)
+    names, images, also = sets.of_folder(folder, DOMAINS["faces"], aligned=True)
+    assert names == [f"{i}.png" for i in range(5)] and skipped == also and list(skipped) == ["notes.txt"]
+    together = evaluate.evaluate(inverters, images, steps=1, batch=2)
+    pd.testing.assert_frame_equal(rows, together)
+    assert list(dict.fromkeys(rows.method)) == list(inverters) and set(rows.image) == set(range(5))
+    (tmp_path / "none").mkdir()
+    with pytest.raises(rl.PhotoError, match="none of its 0 files"):
+        next(sets.batches(tmp_path / "none", DOMAINS["faces"], {}))

@@ -11,7 +11,14 @@ from PIL import Image
 import restyle_lib as rl
 from restyle_lib.evaluation import sets
 from restyle_lib.faces import networks
-from restyle_lib.faces.align import cut_square, face_square
+from restyle_lib.faces.align import (
+    AlignmentWarning,
+    cut_square,
+    doubtful,
+    face_square,
+    implausible,
+    level_square,
+)
 from restyle_lib.faces.detect import find_faces, find_landmarks
 from restyle_lib.faces.identity import Identity
 from restyle_lib.images import to_float
@@ -140,6 +147,50 @@ def test_no_face_is_a_clear_error():
     for image in (noise, Image.new("RGB", (640, 480), "white"), Image.new("RGB", (3, 5))):
         with pytest.raises(rl.NoFaceError, match="no face found"):
             rl.align(image)
+
+
+def test_landmarks_that_make_no_sense_are_not_cropped_by(astronaut):
+    """Upside down the landmark network still finds a face, tilted and too small: a level crop with a warning."""
+    turned = astronaut.rotate(180)
+    box = find_faces(turned)[0].box
+    with pytest.warns(AlignmentWarning, match="the crop is level"):
+        crop = rl.align(turned, 128)
+    assert np.array_equal(np.asarray(crop), np.asarray(cut_square(turned, level_square(box), 128)))
+    corners = level_square((10, 20, 110, 120))
+    assert np.allclose(corners[0][1], corners[3][1]) and np.allclose(corners[3] - corners[0], [133, 0])
+
+
+def test_a_level_square_is_about_where_that_of_the_landmarks_is(astronaut):
+    box = find_faces(astronaut)[0].box
+    level, square = level_square(box), face_square(find_landmarks(astronaut, box))
+    side = np.hypot(*(square[3] - square[0]))
+    assert np.abs(level - square).max() < 0.15 * side
+
+
+def moved(points: np.ndarray, part, by) -> np.ndarray:
+    points = points.copy()
+    points[part] += by
+    return points
+
+
+def test_what_no_face_is_like_is_seen_in_the_landmarks(astronaut):
+    points = find_landmarks(astronaut, find_faces(astronaut)[0].box)
+    assert not implausible(astronaut, points) and not doubtful(astronaut, points)
+    eyes = points[42:48].mean(0) - points[36:42].mean(0)
+    near = moved(moved(points, slice(36, 42), eyes * 0.35), slice(42, 48), -eyes * 0.35)
+    skewed = moved(points, [48, 54], eyes * 0.5)
+    assert all("from the side" in implausible(astronaut, wrong) for wrong in (near, skewed))
+    assert "at every look" in implausible(astronaut, points + 0.3 * eyes)
+    assert "from the side" in doubtful(astronaut, moved(points, 30, eyes))
+    edge = astronaut.crop((0, 0, int(points[:, 0].mean()), astronaut.height))
+    assert "cut off" in doubtful(edge, points)
+
+
+def test_good_faces_need_no_warning(heldout, astronaut, recwarn):
+    for image in [*map(rl.to_image, to_float(heldout.images[:8])), *sets.photographs().values()]:
+        if find_faces(image):
+            rl.align(image, 64)
+    assert not [w for w in recwarn if issubclass(w.category, AlignmentWarning)]
 
 
 def test_of_two_faces_the_larger_is_taken(astronaut):

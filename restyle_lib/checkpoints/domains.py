@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageOps
 
 from restyle_lib.faces.align import align
-from restyle_lib.images import upright_rgb
+from restyle_lib.images import PhotoError, upright_rgb
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,18 @@ class Domain:
         size: height in pixels, that of the encoder's input where not given. Raises NoFaceError for faces.
         """
         return align(photo, size or self.input_size[0]) if self.faces else self.fit(photo, size)
+
+    def cropped(self, photo: Image.Image, size: int | None = None) -> Image.Image:
+        """A photograph that is aligned, or cut, already; see `prepare`. Raises PhotoError for other proportions."""
+        height, width = self.input_size
+        size = size or height
+        photo = upright_rgb(photo)
+        if abs(photo.width / photo.height * height / width - 1) > 0.02:
+            advice = "" if self.faces else ", or give the encoder's --input-size"
+            raise PhotoError(
+                f"{photo.width} x {photo.height}, not cropped to {width} : {height}; omit --aligned{advice}"
+            )
+        return photo.resize((round(size * width / height), size), Image.Resampling.BICUBIC)
 
     def fit(self, photo: Image.Image, size: int | None = None) -> Image.Image:
         """A photograph cut to the proportions of the encoder's input; see `prepare`."""

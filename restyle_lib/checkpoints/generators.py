@@ -1,12 +1,11 @@
 """Opens every checkpoint format by looking at the file: what it is, how to read it safely, what it becomes.
 
-Nothing in a file is ever executed: safetensors hold no code, `.pt` files are read with weights_only=True, and NVIDIA's
-pickles by `generators.nvidia_pickle`.
+Nothing in a file is ever executed: safetensors hold no code, `.pt` files are read with weights_only=True, and what
+holds more than tensors, or is a bare pickle, by `checkpoints.inert`.
 """
 
 import argparse
 import json
-import re
 import struct
 import warnings
 import zipfile
@@ -20,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from restyle_lib.assets import AssetError
-from restyle_lib.checkpoints import nvidia_pickle
+from restyle_lib.checkpoints import inert, nvidia_pickle
 from restyle_lib.checkpoints.domains import Domain, of_dataset
 from restyle_lib.generators import stylegan2
 from restyle_lib.generators.stylegan2 import StyleGAN2
@@ -29,6 +28,7 @@ from restyle_lib.paths import save_atomically
 FORMAT = "restyle-companion stylegan2 1"
 INVERTER_FORMAT = "restyle-companion full-size inverter 1"
 LARGEST_HEADER = 100 * 2**20
+AS_TENSORS = 'save its tensors instead: torch.save({"g_ema": G.state_dict(), "latent_avg": mean}, "generator.pt")'
 NOTHING_RUN = "Nothing in it was run; get the file from its authors"
 
 
@@ -53,16 +53,16 @@ def read(path: Path) -> tuple[str, dict]:
     try:
         if head.startswith(b"PK"):
             _check_zip(path, size)
-            return "torch", _read_torch(path)
+            return _read_torch(path)
         if head.startswith(b"\x80"):
             return _read_pickle(path)
         if len(head) > 9 and 2 <= struct.unpack("<Q", head[:8])[0] <= min(size, LARGEST_HEADER) and head[8:9] == b"{":
             with safe_open(path, "pt") as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (a file, not a dict)
                 return "safetensors", {"metadata": file.metadata() or {}, "tensors": tensors}
-    except nvidia_pickle.UnsafePickle as error:
+    except inert.UnsafePickle as error:
         raise CheckpointError(f"{path}: refused: {error}. {NOTHING_RUN}") from error
-    except nvidia_pickle.UnreadablePickle as error:
+    except inert.UnreadablePickle as error:
         raise CheckpointError(f"{path}: {error}") from error
     except SafetensorError as error:
         raise CheckpointError(f"{path}: a damaged safetensors file ({error}); download it again") from error
@@ -70,9 +70,6 @@ def read(path: Path) -> tuple[str, dict]:
         raise
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if asked := re.search(r"(?:GLOBAL|Unsupported (?:global|class)|function) ([\w.]+)", str(error)):
-            what = f"it asks for {asked[1]}, which a checkpoint has no need of"
-            raise CheckpointError(f"{path}: refused: {what}. {NOTHING_RUN}") from error
         raise CheckpointError(f"{path}: a damaged or truncated checkpoint ({reason}); download it again") from error
     raise CheckpointError(f"{path}: not a checkpoint of any known format")
 
@@ -90,22 +87,70 @@ def _check_zip(path: Path, size: int) -> None:
         raise CheckpointError(f"{path}: a zip archive, but not a checkpoint")
 
 
-def _read_torch(path: Path) -> dict:
-    with torch.serialization.safe_globals([argparse.Namespace]):  # of training scripts; it only holds values
-        content = torch.load(path, map_location="cpu", weights_only=True)
+def _read_torch(path: Path) -> tuple[str, dict]:
+    """A file of torch.save: as tensors and plain data, or else through stand-ins."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # of training scripts; it only holds values
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # it holds more than tensors, or is damaged
+        try:
+            return _of_stand_ins(*inert.read(path))
+        except inert.UnsafePickle:
+            raise
+        except inert.UnreadablePickle as found:
+            raise found if "broken" not in str(found) else error from error
     for group in (content, *content.values()) if isinstance(content, Mapping) else ():
         for name, value in group.items() if isinstance(group, Mapping) else ():
-            if isinstance(value, Tensor) and nvidia_pickle.claims_too_much(value):
+            if isinstance(value, Tensor) and inert.claims_too_much(value):
                 raise CheckpointError(f"{path}: refused: its tensor {name} claims to be larger than its data")
-    return content
+    return "torch", content
+
+
+def _of_stand_ins(content, names: set[str]) -> tuple[str, dict]:
+    """What a file of torch.save holds that pickled whole objects: networks become their tensors.
+
+    Raises UnreadablePickle where there is no network in it.
+    """
+    if inert.is_module(content):
+        content = {"G_ema": content}
+    if not isinstance(content, dict):
+        named = ", ".join(sorted(names)[:3]) or type(content).__name__
+        raise inert.UnreadablePickle(f"a pickled object ({named}), not a network; {AS_TENSORS}")
+    for name in ("G_ema", "g_ema", "G"):
+        if inert.is_module(content.get(name)):
+            kind, found = _of_module(content[name])
+            given = content.get("latent_avg")
+            if kind == "torch" and "g_ema" in found and given is not None:
+                found["latent_avg"] = given.tensor() if isinstance(given, inert.Array) else given
+            return kind, found
+    found = {}
+    for name, value in content.items():
+        if inert.is_module(value):
+            value = inert.tensors(value)
+        found[name] = value.tensor() if isinstance(value, inert.Array) else value
+    return "torch", found
+
+
+def _of_module(module: inert.Inert) -> tuple[str, dict]:
+    """A network that was pickled as a whole: NVIDIA's generator, rosinality's, or an official encoder with it."""
+    tensors = inert.tensors(module)
+    if any(name.startswith("decoder.") for name in tensors):
+        state = module.state
+        return "torch", {"state_dict": tensors, "opts": state.get("opts"), "latent_avg": state.get("latent_avg")}
+    if "conv1.conv.weight" in tensors:
+        return "torch", {"g_ema": tensors}
+    tensors, clamp = nvidia_pickle.generator(module)
+    if not tensors:
+        raise inert.UnreadablePickle(f"a pickled network without tensors; {AS_TENSORS}")
+    return "ada", {"tensors": tensors, "clamp": clamp}
 
 
 def _read_pickle(path: Path) -> tuple[str, dict]:
     """A bare pickle is NVIDIA's, or torch's format of before 2020, whose first object is a magic number."""
     with path.open("rb") as file:
-        legacy = file.read(14) == b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+        legacy = file.read(len(inert.LEGACY)) == inert.LEGACY
     if legacy:
-        return "torch", _read_torch(path)
+        return _read_torch(path)
     tensors, clamp = nvidia_pickle.read(path)
     return "ada", {"tensors": tensors, "clamp": clamp}
 
@@ -122,6 +167,11 @@ def generator_in(path: Path, kind: str, content: dict) -> StyleGAN2:
     """As `to_generator`, of what `read` found in the file at `path`."""
     with fitting(path):
         if kind == "ada":
+            if (embedding := content["tensors"].get("mapping.embed.weight")) is not None:
+                warnings.warn(
+                    f"{path} is of {embedding.shape[1]} classes; inversion needs to know none, samples are of class 0",
+                    stacklevel=2,
+                )
             return stylegan2.from_ada(content["tensors"], content["clamp"])
         if kind == "safetensors":
             return _generator_from_safetensors(path, content)
@@ -179,7 +229,7 @@ def adds_mean(content: Mapping) -> bool:
     if any(content["state_dict"][name].shape[1] != 3 for name in first if name in content["state_dict"]):
         return True
     known = options(content).get("start_from_latent_avg")
-    return bool(known) if known is not None else content.get("latent_avg") is not None or "opts" not in content
+    return bool(known) if known is not None else content.get("latent_avg") is not None or not content.get("opts")
 
 
 @torch.no_grad()

@@ -174,7 +174,10 @@ def _each(
                     result = hybrid(inverter, x, result, effort.search)
                 name, drawing = _unique(photo.stem, names), G
                 if effort.tuning:
-                    code, large = result.latents[:, -1], _prepare(photo, inverter.domain, aligned, TUNED_SIZE)
+                    code, large = (
+                        result.latents[:, -1],
+                        _prepare(photo, inverter.domain, aligned, TUNED_SIZE, quiet=True),
+                    )
                     drawing = tune(G, code, to_tensor(large), effort.tuning)
                     save_tuned(out / f"{name}-tuned.safetensors", drawing, code)
                 keep(name, crop, result, drawing)
@@ -184,15 +187,14 @@ def _each(
     return 1 if skipped else 0
 
 
-def _prepare(photo: Path, domain: Domain, aligned: bool, size: int = PHOTO_SIZE) -> Image.Image:
-    image = open_photo(photo)
-    if not aligned:
-        return domain.prepare(image, size)
-    height, width = domain.input_size
-    if abs(image.width / image.height * height / width - 1) > 0.02:
-        advice = "omit --aligned" if domain.faces else "omit --aligned, or give the encoder's --input-size"
-        raise PhotoError(f"{photo}: {image.width} x {image.height}, not cropped to {width} : {height}; {advice}")
-    return image.resize((round(size * width / height), size), Image.Resampling.BICUBIC)
+def _prepare(photo: Path, domain: Domain, aligned: bool, size: int = PHOTO_SIZE, quiet: bool = False) -> Image.Image:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")  # once for each photograph, not once for all
+        crop = (domain.cropped if aligned else domain.prepare)(open_photo(photo), size)
+    for warning in [] if quiet else said:
+        words = str(warning.message)
+        tqdm.write(f"note: {words if str(photo) in words else f'{photo}: {words}'}", file=sys.stderr)
+    return crop
 
 
 def _unique(stem: str, taken: set[str]) -> str:

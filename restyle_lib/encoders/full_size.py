@@ -55,15 +55,42 @@ class StackedHeads(nn.Module):
         self.bias.data = torch.stack([state[f"{name}.linear.bias"] for name in names])[:, None]
 
 
+class OneStyle(nn.Module):
+    """The head of a W encoder: maps [B, 512, h, w] -> one style [B, 1, 512], linear in the mean over the map."""
+
+    def __init__(self, channels: int = 512):
+        super().__init__()
+        self.heads = 1
+        self.linear = nn.Parameter(torch.zeros(channels, channels))  # [out, in]
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.mean((2, 3)), self.linear, self.bias)[:, None]
+
+    def load_official(self, state: Mapping[str, Tensor], _: int) -> None:
+        """Takes the official layer, its equalised learning rate folded."""
+        self.linear.data = state["linear.weight"] / math.sqrt(state["linear.weight"].shape[1])
+        self.bias.data = state["linear.bias"].clone()
+
+
 class FullSizeEncoder(nn.Module):
     """Images [B, in_channels, h, w] in [-1, 1], 256 px high and wide (cars 192 high) -> residuals [B, n_styles, 512].
 
     pyramid:     heads read three maps (pSp, e4e) rather than the last one (ReStyle)
     progressive: head 0 gives the style of all slots, head i what is added to slot i (e4e); training raises `stage`,
                  the last slot that may differ
+    one_style:   one head speaks for all slots: the W encoders of pSp and e4e
     """
 
-    def __init__(self, backbone: nn.Module, in_channels: int, n_styles: int, pyramid: bool, progressive: bool):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        in_channels: int,
+        n_styles: int,
+        pyramid: bool,
+        progressive: bool,
+        one_style: bool = False,
+    ):
         super().__init__()
         if in_channels not in (3, 6) or not 2 <= n_styles <= MOST_STYLES:
             raise ValueError(
@@ -73,6 +100,10 @@ class FullSizeEncoder(nn.Module):
         self.pyramid, self.progressive, self.stage = pyramid, progressive, n_styles - 1
         bounds = [0, COARSE, min(MIDDLE, n_styles), n_styles] if pyramid else [0, n_styles]
         counts = [b - a for a, b in zip(bounds, bounds[1:], strict=False)]
+        self.one_style = one_style
+        if one_style:
+            self.heads = nn.ModuleList([OneStyle()])
+            return
         self.heads = nn.ModuleList(StackedHeads(count, 4 + level) for level, count in enumerate(counts) if count)
         if pyramid:
             self.latlayer1, self.latlayer2 = nn.Conv2d(256, 512, 1), nn.Conv2d(128, 512, 1)
@@ -85,6 +116,8 @@ class FullSizeEncoder(nn.Module):
             levels = [coarse, _enlarge(coarse, self.latlayer1(middle))]
             levels.append(_enlarge(levels[1], self.latlayer2(fine)))
         styles = torch.cat([heads(level) for heads, level in zip(self.heads, levels, strict=False)], dim=1)
+        if self.one_style:
+            return styles.expand(-1, self.n_styles, -1)
         return set_free(styles, self.stage) if self.progressive else styles
 
     @torch.no_grad()
@@ -106,17 +139,20 @@ def _enlarge(x: Tensor, y: Tensor) -> Tensor:
     return F.interpolate(x, y.shape[2:], mode="bilinear", align_corners=True) + y
 
 
-def from_official(state: Mapping[str, Tensor], progressive: bool) -> FullSizeEncoder:
+def from_official(state: Mapping[str, Tensor], progressive: bool, n_styles: int) -> FullSizeEncoder:
     """The encoder from the tensors of an official checkpoint, names without "encoder."; kind and size show in them.
 
-    progressive: the checkpoint is e4e's; this alone does not show in the tensors. Batch normalisations are folded into
-    the convolutions before them. Raises KeyError or RuntimeError where tensors are missing or of another shape.
+    progressive: the checkpoint is e4e's; n_styles: of the generator, which an encoder into W does not know. These alone
+    do not show in the tensors. Batch normalisations are folded into the convolutions before them. Raises KeyError or
+    RuntimeError where tensors are missing or of another shape.
     """
     resnet = "conv1.weight" in state
     in_channels = state["conv1.weight" if resnet else "input_layer.0.weight"].shape[1]
     backbone = (ResNet34 if resnet else IRSE50)(in_channels)
-    n_styles = len({name.split(".")[1] for name in state if name.startswith("styles.")})
-    encoder = FullSizeEncoder(backbone, in_channels, n_styles, "latlayer1.weight" in state, progressive)
+    found = len({name.split(".")[1] for name in state if name.startswith("styles.")})
+    one_style = not found and "linear.weight" in state
+    pyramid = "latlayer1.weight" in state
+    encoder = FullSizeEncoder(backbone, in_channels, found or n_styles, pyramid, progressive, one_style)
     backbone.load_state_dict({name: state[name] for name in backbone.state_dict()})
     first = 0
     for heads in encoder.heads:
@@ -142,7 +178,11 @@ def untrained(design: str, in_channels: int, n_styles: int, progressive: bool = 
 def geometry(encoder: FullSizeEncoder) -> dict:
     """What `from_geometry` needs beside the tensors to build the encoder again."""
     kind = {"backbone": type(encoder.backbone).__name__, "in_channels": encoder.in_channels}
-    return kind | {"n_styles": encoder.n_styles, "pyramid": encoder.pyramid, "progressive": encoder.progressive}
+    return (
+        kind
+        | {"n_styles": encoder.n_styles, "pyramid": encoder.pyramid, "progressive": encoder.progressive}
+        | ({"one_style": True} if encoder.one_style else {})
+    )
 
 
 def from_geometry(backbone: str, in_channels: int, tensors: Mapping[str, Tensor], **kind) -> FullSizeEncoder:

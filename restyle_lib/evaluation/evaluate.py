@@ -1,6 +1,7 @@
 """Measures inverters on images: one row per image, method and step, and their means with intervals."""
 
 import time
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -21,36 +22,54 @@ from restyle_lib.inversion.result import Inversion
 
 
 @torch.no_grad()
-def evaluate(inverters: dict[str, Inverter], images: Tensor, steps: int = 10, batch: int = 20) -> pd.DataFrame:
+def evaluate(
+    inverters: dict[str, Inverter], images: Tensor | Iterable[Tensor], steps: int = 10, batch: int = 20
+) -> pd.DataFrame:
     """Inverts images [n, 3, h, w] in [-1, 1] with each method: a row for each (method, image, step 0..steps).
 
+    images: all of them, or batch after batch of a set that memory does not hold (`sets.batches`)
     Metrics compare y_t, clamped, with the input, both at the size of the encoder's input; "moved" is the rms change of
     the code in step t. What was measured before, of the same images with the same weights and code, comes from the
     cache, so an interrupted evaluation goes on.
     """
-    tables = []
-    for method, inverter in inverters.items():
-        metrics, weights = table_metrics(inverter.domain.faces), digest(inverter)
-        last = 1 if inverter.one_pass else steps
+    rows = {method: _measuring(inverter, steps) for method, inverter in inverters.items()}
+    tables = {method: [] for method in inverters}
+    start = 0
+    if isinstance(images, Tensor):
+        images = tqdm(images.split(batch), desc=f"evaluating {', '.join(inverters)}"[:60], unit="batch")
+    for part in images:
+        for method, measured in rows.items():
+            found = measured(part)
+            tables[method].append(found.assign(method=method, image=found.image + start))
+        start += len(part)
+    return pd.concat([table for each in tables.values() for table in each], ignore_index=True)
 
-        def measure(x: Tensor, inverter=inverter, metrics=metrics, last=last) -> pd.DataFrame:
-            result = inverter.invert(x, last)
-            trail = result.images.clamp(-1, 1)
-            moved = F.pad(result.latents.diff(dim=1).square().mean((2, 3)).sqrt(), (1, 0))  # [n, last + 1]
-            compared = [
-                {name: metric(trail[:, t], x).tolist() for name, metric in metrics.items()} for t in range(last + 1)
-            ]
-            each = [
-                pd.DataFrame({"image": range(len(x)), "step": t, "moved": moved[:, t].tolist()} | values)
-                for t, values in enumerate(compared)
-            ]
-            return pd.concat(each)
 
-        for start in tqdm(range(0, len(images), batch), desc=f"evaluating {method}", unit="batch"):
-            x = inverter.prepare(images[start : start + batch]).cpu()
-            rows = remembered(digest(weights, inverter.decay, x, last, list(metrics)), partial(measure, x))
-            tables.append(rows.assign(method=method, image=rows.image + start, size=x.shape[2]))
-    return pd.concat(tables, ignore_index=True)
+def _measuring(inverter: Inverter, steps: int) -> Callable[[Tensor], pd.DataFrame]:
+    """What gives the rows of a batch, from the cache where it knows them."""
+    metrics, weights = table_metrics(inverter.domain.faces), digest(inverter)
+    last = 1 if inverter.one_pass else steps
+
+    def measure(x: Tensor) -> pd.DataFrame:
+        result = inverter.invert(x, last)
+        trail = result.images.clamp(-1, 1)
+        moved = F.pad(result.latents.diff(dim=1).square().mean((2, 3)).sqrt(), (1, 0))  # [n, last + 1]
+        compared = [
+            {name: metric(trail[:, t], x).tolist() for name, metric in metrics.items()} for t in range(last + 1)
+        ]
+        each = [
+            pd.DataFrame({"image": range(len(x)), "step": t, "moved": moved[:, t].tolist()} | values)
+            for t, values in enumerate(compared)
+        ]
+        return pd.concat(each)
+
+    def rows(images: Tensor) -> pd.DataFrame:
+        x = inverter.prepare(images).cpu()
+        begins = [] if inverter.from_mean else ["whole codes"]
+        key = digest(weights, inverter.decay, x, last, list(metrics), *begins)
+        return remembered(key, partial(measure, x)).assign(size=x.shape[2])
+
+    return rows
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """The images that methods are compared on."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib.cbook
@@ -7,6 +8,7 @@ import skimage.data
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from restyle_lib.checkpoints.domains import Domain
 from restyle_lib.evaluation.cache import digest, remembered_tensors
@@ -47,17 +49,47 @@ def aligned_photographs(size: int = 256) -> tuple[list[str], Tensor]:
     return list(photos), torch.cat([crops[name] for name in photos])
 
 
-def of_folder(folder: Path, domain: Domain, size: int = 256) -> tuple[list[str], Tensor, dict[str, str]]:
+def of_folder(
+    folder: Path, domain: Domain, size: int = 256, aligned: bool = False
+) -> tuple[list[str], Tensor, dict[str, str]]:
     """Names and images [n, 3, size, w] of a folder's photographs, prepared as `domain` wants, and {skipped file: why}.
 
-    Raises PhotoError where none can be used.
+    aligned: they are cropped already. Raises PhotoError where none can be used.
     """
-    images, skipped = {}, {}
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+    skipped: dict[str, str] = {}
+    names, images = zip(*_prepared(folder, domain, skipped, size, aligned), strict=True)
+    return list(names), torch.cat(images), skipped
+
+
+def batches(
+    folder: Path, domain: Domain, skipped: dict[str, str], size: int = 256, aligned: bool = False, batch: int = 20
+) -> Iterator[Tensor]:
+    """The images of `of_folder`, `batch` at a time, so that memory holds no more than these.
+
+    skipped: is given {file: why} of what cannot be used. Raises PhotoError at the end where that is all.
+    """
+    waiting = []
+    for _, image in _prepared(folder, domain, skipped, size, aligned):
+        waiting.append(image)
+        if len(waiting) == batch:
+            yield torch.cat(waiting)
+            waiting = []
+    if waiting:
+        yield torch.cat(waiting)
+
+
+def _prepared(
+    folder: Path, domain: Domain, skipped: dict[str, str], size: int, aligned: bool
+) -> Iterator[tuple[str, Tensor]]:
+    """Name and image [1, 3, size, w] of each photograph that can be used, under a bar; see `batches`."""
+    prepare = domain.cropped if aligned else domain.prepare
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    for path in tqdm(files, desc=folder.name, unit="image"):
         try:
-            images[path.name] = to_tensor(domain.prepare(open_photo(path), size))
+            image = to_tensor(prepare(open_photo(path), size))
         except PhotoError as error:
             skipped[path.name] = str(error)
-    if not images:
+        else:
+            yield path.name, image
+    if len(skipped) == len(files):
         raise PhotoError(f"{folder}: none of its {len(skipped)} files is a photograph that can be used")
-    return list(images), torch.cat(list(images.values())), skipped

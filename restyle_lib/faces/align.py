@@ -1,13 +1,33 @@
 """The FFHQ crop of an ordinary photograph (Karras et al. 2019, appendix A), found with the shipped face networks."""
 
+import warnings
+
 import numpy as np
+import torch
 from PIL import Image, ImageFilter
 
+from restyle_lib.faces.attributes import yaw
 from restyle_lib.faces.detect import find_faces, find_landmarks
 from restyle_lib.faces.identity import ATTRIBUTE_CROP
 from restyle_lib.images import PhotoError, upright_rgb
 
 LEFT_EYE, RIGHT_EYE, MOUTH_CORNERS = slice(36, 42), slice(42, 48), [48, 54]
+
+
+# What landmarks of a face are like, with room: of twenty aligned faces and photographs that come out right, the eyes'
+# distance is 0.86 to 1.07 of that from eyes to mouth, the two are at right angles up to 6 degrees, and looking again in
+# the aligned frame moves the square by 1 % of its side, changes its side by 4 % and turns it by 1 degree.
+EYES_TO_MOUTH = (0.55, 1.5)
+MOST_SKEW, MOST_TURN = 14, 3  # degrees
+MOST_SHIFT, MOST_SCALING = 0.04, 0.07  # of the square's side
+SIDEWAYS = 0.6  # the larger `attributes.yaw`, the more of a profile; beyond, nothing aligned looks like that
+MOST_OUTSIDE = 0.15  # share of the landmarks that the photograph's edge may cut off
+# Without landmarks: the square's side in sides of the detector's box, and how far its centre is above that of the box.
+LEVEL_SIDE, LEVEL_RAISED = 1.33, 0.185
+
+
+class AlignmentWarning(UserWarning):
+    """A face was cropped, but not as FFHQ's are; the message says why."""
 
 
 class NoFaceError(PhotoError):
@@ -18,7 +38,8 @@ def align(image: Image.Image, size: int = 1024) -> Image.Image:
     """The FFHQ-aligned square crop of the largest face, an RGB image of `size` pixels.
 
     Takes any PIL image: any mode, EXIF orientation and size. Parts of the square outside the photograph are filled by
-    reflection, softened. Raises NoFaceError where no face is found.
+    reflection, softened. Raises NoFaceError where no face is found; warns (`AlignmentWarning`) where what is found is
+    hardly a face as FFHQ has them, and then crops without its landmarks if these make no sense.
     """
     image = upright_rgb(image)
     faces = find_faces(image)
@@ -27,13 +48,67 @@ def align(image: Image.Image, size: int = 1024) -> Image.Image:
             "no face found: use a photograph in which the face is upright, looks towards the camera and is at least "
             "about 60 pixels wide; crop away most of the rest if the face is small"
         )
-    square = face_square(find_landmarks(image, faces[0].box))
     # The detector's box is rough. Landmarks found again in the aligned frame, as the network was trained, are better.
-    aligned = cut_square(image, square, 256)
-    refined = find_landmarks(aligned, ATTRIBUTE_CROP)
-    corner, across, down = square[0], square[3] - square[0], square[1] - square[0]
-    points = corner + refined[:, :1] / 256 * across + refined[:, 1:] / 256 * down
+    square = face_square(find_landmarks(image, faces[0].box))
+    points = _landmarks_within(image, square)
+    if why := implausible(image, points):
+        warnings.warn(f"{why}; the crop is level, and results may be poor", AlignmentWarning, stacklevel=2)
+        return cut_square(image, level_square(faces[0].box), size)
+    if why := doubtful(image, points):
+        warnings.warn(f"{why}; results may be poor", AlignmentWarning, stacklevel=2)
     return cut_square(image, face_square(points), size)
+
+
+def _landmarks_within(image: Image.Image, square: np.ndarray) -> np.ndarray:
+    """The 68 landmarks [68, 2] in pixels of `image`, found in the aligned frame that a square cuts out."""
+    refined = find_landmarks(cut_square(image, square, 256), ATTRIBUTE_CROP)
+    corner, across, down = square[0], square[3] - square[0], square[1] - square[0]
+    return corner + refined[:, :1] / 256 * across + refined[:, 1:] / 256 * down
+
+
+def implausible(image: Image.Image, points: np.ndarray) -> str:
+    """Why landmarks [68, 2] cannot be those of a face that looks towards the camera, or nothing where they can.
+
+    The network always answers with something like a face: where it is wrong, another look gives another answer.
+    """
+    left, right, mouth = points[LEFT_EYE].mean(0), points[RIGHT_EYE].mean(0), points[MOUTH_CORNERS].mean(0)
+    across, down = right - left, mouth - (left + right) / 2
+    ratio = np.hypot(*across) / max(np.hypot(*down), 1e-6)
+    skew = _between(across, np.array([down[1], -down[0]]))
+    if not EYES_TO_MOUTH[0] < ratio < EYES_TO_MOUTH[1] or skew > MOST_SKEW:
+        return "eyes and mouth are not where those of a face are: it may be seen from the side, or partly covered"
+    square = face_square(points)
+    again = face_square(_landmarks_within(image, square))
+    side = np.hypot(*(square[3] - square[0]))
+    shift = np.hypot(*(again.mean(0) - square.mean(0))) / side
+    scaling = abs(np.hypot(*(again[3] - again[0])) / side - 1)
+    turn = _between(again[3] - again[0], square[3] - square[0])
+    if shift > MOST_SHIFT or scaling > MOST_SCALING or turn > MOST_TURN:
+        return "the face is found in another place at every look: it may be upside down, blurred, or partly covered"
+    return ""
+
+
+def doubtful(image: Image.Image, points: np.ndarray) -> str:
+    """What about landmarks [68, 2] makes a poor crop of FFHQ's kind likely, or nothing."""
+    if abs(yaw(torch.from_numpy(points)[None]).item()) > SIDEWAYS:
+        return "the face is seen from the side"
+    outside = ((points < 0) | (points > image.size)).any(1).mean()
+    if outside > MOST_OUTSIDE:
+        return "the face is cut off by the edge of the photograph, and the crop goes on by reflection"
+    return ""
+
+
+def _between(a: np.ndarray, b: np.ndarray) -> float:
+    """The angle between two vectors in degrees, 0..180."""
+    return abs(np.degrees(np.arctan2(a[0] * b[1] - a[1] * b[0], a @ b)))
+
+
+def level_square(box: tuple[float, float, float, float]) -> np.ndarray:
+    """The corners [4, 2] of an upright square about where FFHQ's is, from the detector's box alone."""
+    x0, y0, x1, y1 = box
+    side = max(x1 - x0, y1 - y0)
+    x, y, half = (x0 + x1) / 2, (y0 + y1) / 2 - LEVEL_RAISED * side, LEVEL_SIDE * side / 2
+    return np.array([(x - half, y - half), (x - half, y + half), (x + half, y + half), (x + half, y - half)])
 
 
 def face_square(landmarks: np.ndarray) -> np.ndarray:

@@ -266,13 +266,19 @@ def _from_official(
 ) -> Inverter:
     opts = checkpoints.options(content)
     progressive = "Progressive" in str(opts.get("encoder_type", "")) or "4Editing" in str(opts.get("encoder_type", ""))
-    encoder = full_size.from_official(checkpoints.part(content["state_dict"], "encoder"), progressive)
+    tensors = checkpoints.part(content["state_dict"], "encoder")
+    if "output_layer_2.0.weight" in tensors:
+        raise CheckpointError(
+            f"{path}: an encoder from the last layer into W+ ({opts.get('encoder_type', 'of pSp')}), not supported; "
+            "the pyramids and W encoders of pSp and e4e open, and ReStyle's"
+        )
     domain = _seeing(told or of_dataset(str(opts.get("dataset_type", ""))), input_size)
     G = checkpoints.decoder(content, path, domain)
     try:
         check_styles(G)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    encoder = full_size.from_official(tensors, progressive, G.n_styles)
     if encoder.n_styles != G.n_styles:
         raise CheckpointError(f"{path}: its encoder has {encoder.n_styles} styles, its generator {G.n_styles}")
     return Inverter(encoder, G, domain.input_size, domain, from_mean=checkpoints.adds_mean(content)).eval()

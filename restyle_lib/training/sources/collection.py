@@ -166,7 +166,7 @@ class _Looks:
             return {"error": _too_large()}
         try:
             with self.images.open(name) as file:
-                photo = open_photo(file)
+                photo = open_photo(file, whole=True)  # grey rows would be learned
                 file.seek(0)
                 return {"mode": Image.open(file).mode, "width": photo.width, "height": photo.height}
         except PhotoError as error:

@@ -143,7 +143,7 @@ class Decoded:
             name = self.files[i % len(self.files)]
             try:
                 with self.source.open(name) as file:
-                    x = to_uint8(to_tensor(self.domain.fit(open_photo(file)))[0])
+                    x = to_uint8(to_tensor(self.domain.fit(open_photo(file, whole=True)))[0])
                     return x.flip(2) if mirrored else x
             except PhotoError as error:
                 print(f"left out {error}", file=sys.stderr)
