@@ -112,7 +112,8 @@ def _each(
                 x = to_tensor(crop)
                 result = inverter.invert(x, steps, lambda t, w, y: progress.update())
                 if optimize:
-                    result = hybrid(inverter, x, result, optimize)
+                    # of several photographs, Ctrl-C ends them all
+                    result = hybrid(inverter, x, result, optimize, interruptible=len(photos) == 1)
                 keep(_unique(photo.stem, names), crop, result, G)
                 done += 1
             progress.update((i + 1) * (steps + 1) - progress.n)
