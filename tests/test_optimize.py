@@ -89,10 +89,11 @@ def test_ctrl_c_leaves_the_best_until_then(G, target):
 def test_the_whole_generator_is_searched_at_256_px():
     inverter = rl.load_inverter("faces/restyle-psp-256")
     _, photos = sets.aligned_photographs(256)
+    photos = photos[:1]
     result = inverter.invert(photos, steps=1)
     better = hybrid(inverter, photos, result, steps=6)
     before, after = (better.images[:, t] for t in (1, 2))
-    assert after.shape == (2, 3, 256, 256) and not torch.equal(better.latents[0, 2, 14], better.latents[0, 2, 15])
+    assert after.shape == (1, 3, 256, 256) and not torch.equal(better.latents[0, 2, 14], better.latents[0, 2, 15])
     assert (metrics.st_lpips_distance(after, photos) < 0.9 * metrics.st_lpips_distance(before, photos)).all()
 
 

@@ -171,13 +171,12 @@ def _each(
                 x = to_tensor(crop)
                 result = inverter.invert(x, steps, lambda t, w, y: progress.update())
                 if effort.search:
-                    result = hybrid(inverter, x, result, effort.search)
+                    # of several photographs, Ctrl-C ends them all
+                    result = hybrid(inverter, x, result, effort.search, interruptible=len(photos) == 1)
                 name, drawing = _unique(photo.stem, names), G
                 if effort.tuning:
-                    code, large = (
-                        result.latents[:, -1],
-                        _prepare(photo, inverter.domain, aligned, TUNED_SIZE, quiet=True),
-                    )
+                    code = result.latents[:, -1]
+                    large = _prepare(photo, inverter.domain, aligned, TUNED_SIZE, quiet=True)
                     drawing = tune(G, code, to_tensor(large), effort.tuning)
                     save_tuned(out / f"{name}-tuned.safetensors", drawing, code)
                 keep(name, crop, result, drawing)
