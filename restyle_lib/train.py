@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from restyle_lib import precision
 from restyle_lib.checkpoints import backbones as pretrained
+from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.commands import dry_run as probing
 from restyle_lib.encoders import full_size
 from restyle_lib.features.moco import moco_where_given
 from restyle_lib.generators import load_generator, render_sets
 from restyle_lib.images import downsample, to_float
-from restyle_lib.inversion.inverter import Inverter, check_styles, save_full_size, save_inverter
+from restyle_lib.inversion.inverter import Inverter, check_styles, load_inverter, save_full_size, save_inverter
 from restyle_lib.paths import WEIGHTS
 from restyle_lib.training import full_scale
 from restyle_lib.training.full_scale import Files
@@ -29,6 +30,7 @@ from restyle_lib.training.loop import train
 from restyle_lib.training.settings import SETTINGS, Settings
 from restyle_lib.training.sources.photographs import Photographs
 from restyle_lib.training.sources.renders import Pool
+from restyle_lib.training.validation import validate
 
 VALIDATION_SEED = 30_000_000
 WORKERS = min(8, (os.cpu_count() or 2) // 2)
@@ -121,6 +123,9 @@ def carry_out(
         save_inverter(weights, encoder, settings.generator, settings.decay)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     validation = next(record["validation"] for record in reversed(log) if "validation" in record)
+    if not isinstance(pool, Photographs):  # of the weights in the file, which has them at 8 bits
+        packed = load_inverter(weights).encoder.to(pool.device)
+        validation, _ = validate(packed, pool, job.heldout, settings.decay, DOMAINS[settings.domain].faces)
     family = settings.generator.partition("-")[0] if settings.shown else settings.domain  # of "toon-64" it is "toon"
     inverter = f"{family}/{job.name.removeprefix(f'{family}-')}"
     recipe = {

@@ -172,6 +172,25 @@ def test_only_faces_have_directions(photos, tmp_path):
     assert result.returncode == 2 and "is of church; smile is a direction of faces" in result.stderr
 
 
+def test_a_person_of_several_is_chosen(photos, tmp_path):
+    face, group = Image.open(photos / "good.png"), Image.new("RGB", (700, 320), "grey")
+    group.paste(face, (10, 10))
+    group.paste(face.resize((200, 200)), (450, 60))
+    group.save(tmp_path / "group.png")
+    torch.save(random_checkpoint("faces", size=16, mapping=1), tmp_path / "faces.pt")
+    options = ("--steps", 1, "--model", tmp_path / "faces.pt")
+    result = restyle("invert", tmp_path / "group.png", "--out", tmp_path / "one", *options)
+    assert result.returncode == 0 and "group.png: 2 faces, of which the largest is taken; see --face" in result.stderr
+    result = restyle("invert", tmp_path / "group.png", "--out", tmp_path / "all", *options, "--face", "all")
+    assert result.returncode == 0 and "2 inverted" in result.stdout
+    crops = {name: Image.open(tmp_path / "all" / f"{name}-input.png") for name in ("group", "group-2")}
+    assert np.array_equal(np.asarray(crops["group"]), np.asarray(Image.open(tmp_path / "one" / "group-input.png")))
+    assert not np.array_equal(np.asarray(crops["group"]), np.asarray(crops["group-2"]))
+    result = restyle("invert", tmp_path / "group.png", "--out", tmp_path / "three", *options, "--face", "3")
+    assert result.returncode == 1 and "there is no face 3: 2 found" in result.stderr
+    assert restyle("invert", tmp_path / "group.png", "--out", tmp_path, *options, "--face", "me").returncode == 2
+
+
 def test_an_own_domain_is_said_with_the_command(photos, tmp_path):
     """A checkpoint that calls itself faces by default: no face is asked for, a direction may come from a file."""
     content = random_checkpoint("church", size=16, mapping=1)

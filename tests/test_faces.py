@@ -6,20 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
 import restyle_lib as rl
 from restyle_lib.evaluation import sets
 from restyle_lib.faces import networks
 from restyle_lib.faces.align import (
     AlignmentWarning,
+    align_all,
     cut_square,
     doubtful,
     face_square,
     implausible,
     level_square,
 )
-from restyle_lib.faces.detect import find_faces, find_landmarks
+from restyle_lib.faces.detect import covers, find_faces, find_landmarks, tiles
 from restyle_lib.faces.identity import Identity
 from restyle_lib.images import to_float
 
@@ -199,3 +200,50 @@ def test_of_two_faces_the_larger_is_taken(astronaut):
     both.paste(astronaut, (388, 0))
     assert len(find_faces(both)) == 2
     assert np.abs(eyes_and_mouth(rl.align(both, 256)) - eyes_and_mouth(rl.align(astronaut, 256))).max() < 0.04
+    assert np.abs(eyes_and_mouth(rl.align(both, 256, face=2)) - eyes_and_mouth(rl.align(astronaut, 256))).max() < 0.04
+    crops = align_all(both, 256)
+    assert len(crops) == 2 and np.array_equal(np.asarray(crops[0]), np.asarray(rl.align(both, 256)))
+    with pytest.raises(rl.NoFaceError, match="no face 3: 2 found"):
+        rl.align(both, face=3)
+    with pytest.raises(ValueError, match="1 for the largest"):
+        rl.align(both, face=0)
+    assert align_all(Image.new("RGB", (640, 480), "white")) == []
+
+
+def in_a_large_photograph(face: Image.Image, width: int, places: list[tuple[int, int]]) -> Image.Image:
+    """A blurred background of 12 megapixels with a photograph, `width` px wide, at each place."""
+    noise = Image.effect_noise((4000, 3000), 40).filter(ImageFilter.GaussianBlur(3)).convert("RGB")
+    for place in places:
+        noise.paste(face.resize((width, width), Image.Resampling.LANCZOS), place)
+    return noise
+
+
+@pytest.mark.parametrize("width", [40, 70, 240])
+def test_small_faces_in_large_photographs(astronaut, width):
+    """`width` px of face, where the photograph shrunk to what the detector sees has a sixth of them."""
+    corners = find_faces(astronaut)[0].box
+    scale = width / (corners[2] - corners[0])
+    large = in_a_large_photograph(astronaut, round(512 * scale), [(1700, 1300)])
+    (found,) = find_faces(large)
+    centre = [(corners[i] + corners[i + 2]) / 2 * scale + place for i, place in enumerate((1700, 1300))]
+    assert all(abs((found.box[i] + found.box[i + 2]) / 2 - centre[i]) < 0.4 * width for i in range(2))
+
+
+def test_everyone_in_a_group(astronaut):
+    places = [(200, 300), (1800, 2000), (3000, 700)]
+    group = in_a_large_photograph(astronaut, 400, places)
+    group.paste(astronaut.resize((1600, 1600)), (600, 100))
+    faces = find_faces(group, small=True)
+    assert len(faces) == 4 and faces[0].area > 8 * faces[1].area
+    assert len(align_all(group, 64)) == 4
+
+
+@pytest.mark.parametrize("size", [(4000, 3000), (700, 5000), (1500, 1500)])
+def test_pieces_cover_the_whole_photograph(size):
+    for cover in covers(max(size)):
+        seen = np.zeros((size[1] // 10, size[0] // 10), bool)
+        for x0, y0, x1, y1 in tiles(size, cover):
+            assert 0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1] and max(x1 - x0, y1 - y0) <= cover
+            seen[y0 // 10 : -(-y1 // 10), x0 // 10 : -(-x1 // 10)] = True
+        assert seen.all()
+    assert covers(400) == [] and covers(4000) == [2000, 1000, 500, 240]

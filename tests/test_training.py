@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 import restyle_lib as rl
 from restyle_lib import encoders, losses, precision
+from restyle_lib import train as training
 from restyle_lib.checkpoints.packing import unpack
 from restyle_lib.encoders.simplified import SimplifiedEncoder
 from restyle_lib.faces.identity import Identity
@@ -34,6 +35,7 @@ from restyle_lib.training.replay import Replay
 from restyle_lib.training.schedule import Schedule
 from restyle_lib.training.settings import SETTINGS, Settings
 from restyle_lib.training.sources.renders import Pool, disturb, generator_for
+from restyle_lib.training.validation import validate
 
 TINY = {
     "warmup_passes": 64,  # restyle-psp itself needs none: here for its checkpoints
@@ -564,3 +566,22 @@ def test_files_of_the_cut_generators_hold_what_was_learned():
     for size in (64, 128, 256):
         G = rl.load_generator(f"faces-{size}")
         assert set(unpack(load_file(WEIGHTS / f"faces-{size}.safetensors"))) == set(trainable(G, size))
+
+
+def test_a_recipe_states_the_validation_of_the_weights_in_the_file(pool, tmp_path, monkeypatch):
+    """They have 8 bits each, those that training ended with have 32."""
+    encoder = rl.load_inverter("faces/restyle-psp").encoder.requires_grad_(False)
+    for weight in encoder.parameters():
+        weight += 0.02 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+
+    def trained(settings, folder, *_):
+        folder.mkdir()
+        (folder / "log.jsonl").write_text(json.dumps({"iteration": 1, "validation": {"L2": [0.0]}}) + "\n")
+        return encoder
+
+    monkeypatch.setattr(training, "train", trained)
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    weights = training.carry_out(training.Job("restyle-psp", tiny(), pool, x, {}), tmp_path / "run")
+    recipe = json.loads(weights.with_suffix(".json").read_text())["validation"]
+    expected, _ = validate(rl.load_inverter(weights).encoder, pool, x, tiny().decay, faces=True)
+    assert all(recipe[name] == pytest.approx(values, abs=2e-5) for name, values in expected.items())

@@ -18,7 +18,8 @@ from restyle_lib.checkpoints.domains import Domain, size_of
 from restyle_lib.commands import evaluate as evaluation
 from restyle_lib.commands import reproduce
 from restyle_lib.commands.film import film
-from restyle_lib.faces.align import NoFaceError
+from restyle_lib.faces.align import NoFaceError, align, align_all
+from restyle_lib.faces.detect import find_faces
 from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.generators.stylegan2 import StyleGAN2
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
@@ -59,6 +60,7 @@ def invert(
     domain: str | None = None,
     input_size: str | None = None,
     device: str | None = None,
+    face: str = "1",
 ) -> int:
     """Inverts photographs; writes for each a step strip, the result at full size, the crop it saw, and the latents.
 
@@ -76,6 +78,7 @@ def invert(
     domain:  what a checkpoint is of, where it does not say so rightly: faces, cars, church, horse, wild, toonify or own
     input_size: height x width of what its encoder sees, e.g. 256 or 192x256, where that is not the domain's
     device:  cpu, cuda or cuda:1; without it, the first GPU where there is one
+    face:    which one of a photograph with several: 1 for the largest, 2 for the next …, or all of them
     A photograph that cannot be used is reported in one line and skipped; the exit code is then 1.
     """
 
@@ -85,7 +88,7 @@ def invert(
         _write_steps(out, name, crop, result, G, effort)
 
     inverter = _opened(model, domain, input_size, device)
-    return _each(photos, steps, effort, inverter, aligned, out, keep)
+    return _each(photos, steps, effort, inverter, aligned, out, keep, face)
 
 
 def edit(
@@ -101,6 +104,7 @@ def edit(
     domain: str | None = None,
     input_size: str | None = None,
     device: str | None = None,
+    face: str = "1",
 ) -> int:
     """Inverts photographs and edits them; writes for each the edit at full size, a strip of what led to it, the code.
 
@@ -125,7 +129,7 @@ def edit(
     def keep(name: str, crop: Image.Image, result: Inversion, G) -> None:
         _write_edit(out, f"{name}-{called}{strength:+g}", crop, result, G, called, own, strength)
 
-    return _each(photos, steps, _effort(quality, optimize, photos), inverter, aligned, out, keep)
+    return _each(photos, steps, _effort(quality, optimize, photos), inverter, aligned, out, keep, face)
 
 
 def _effort(quality: Quality | None, optimize: int | None, photos: list[Path]) -> Effort:
@@ -147,20 +151,23 @@ def _each(
     aligned: bool,
     out: Path,
     keep: Callable[..., None],
+    face: str = "1",
 ) -> int:
     """Inverts each photograph and gives keep(name, crop, result, G) what came of it; the exit code."""
     if not photos:
         raise ValueError("no photographs given; name one or more image files")
+    if face != "all" and not (face.isdecimal() and int(face)):
+        raise ValueError(f"--face is 1 for the largest, 2 for the next, and so on, or all; not {face}")
     G = inverter.full_generator().to(inverter.y_avg.device)
     if effort.tuning and not isinstance(G, MobileGenerator):
         raise ValueError("best tunes the embedded generator, and this model has one of its own: use --quality good")
     out.mkdir(parents=True, exist_ok=True)
-    done, skipped, names = 0, 0, set()
+    done, skipped, more, names = 0, 0, 0, set()
     with tqdm(total=len(photos) * (steps + 1), unit="step") as progress:
         for i, photo in enumerate(photos):
             progress.set_description(photo.name)
             try:
-                crop = _prepare(photo, inverter.domain, aligned)
+                crops = _prepare(photo, inverter.domain, aligned, face, TUNED_SIZE if effort.tuning else PHOTO_SIZE)
             except PhotoError as error:
                 message = str(error) if str(photo) in str(error) else f"{photo}: {error}"
                 if isinstance(error, NoFaceError) and isinstance(inverter.G, StyleGAN2):
@@ -168,32 +175,41 @@ def _each(
                 tqdm.write(f"skipped {message}", file=sys.stderr)
                 skipped += 1
             else:
-                x = to_tensor(crop)
-                result = inverter.invert(x, steps, lambda t, w, y: progress.update())
-                if effort.search:
-                    # of several photographs, Ctrl-C ends them all
-                    result = hybrid(inverter, x, result, effort.search, interruptible=len(photos) == 1)
-                name, drawing = _unique(photo.stem, names), G
-                if effort.tuning:
-                    code = result.latents[:, -1]
-                    large = _prepare(photo, inverter.domain, aligned, TUNED_SIZE, quiet=True)
-                    drawing = tune(G, code, to_tensor(large), effort.tuning)
-                    save_tuned(out / f"{name}-tuned.safetensors", drawing, code)
-                keep(name, crop, result, drawing)
-                done += 1
-            progress.update((i + 1) * (steps + 1) - progress.n)
+                more += len(crops) - 1
+                progress.total += (len(crops) - 1) * (steps + 1)
+                for crop in crops:
+                    x, name, drawing = to_tensor(crop), _unique(photo.stem, names), G
+                    result = inverter.invert(x, steps, lambda t, w, y: progress.update())
+                    if effort.search:
+                        # of several photographs, Ctrl-C ends them all
+                        result = hybrid(inverter, x, result, effort.search, interruptible=len(photos) == 1)
+                    if effort.tuning:
+                        code = result.latents[:, -1]
+                        drawing = tune(G, code, x, effort.tuning)
+                        save_tuned(out / f"{name}-tuned.safetensors", drawing, code)
+                    keep(name, crop, result, drawing)
+                    done += 1
+            progress.update((i + 1 + more) * (steps + 1) - progress.n)
     print(f"{done} inverted into {out}" + (f", {skipped} skipped" if skipped else ""))
     return 1 if skipped else 0
 
 
-def _prepare(photo: Path, domain: Domain, aligned: bool, size: int = PHOTO_SIZE, quiet: bool = False) -> Image.Image:
+def _prepare(photo: Path, domain: Domain, aligned: bool, face: str, size: int) -> list[Image.Image]:
+    """What is to be inverted of a photograph, one or several faces of it; what to know about them is written."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")  # once for each photograph, not once for all
-        crop = (domain.cropped if aligned else domain.prepare)(open_photo(photo), size)
-    for warning in [] if quiet else said:
+        image = open_photo(photo)
+        if aligned or not domain.faces:
+            crops = [(domain.cropped if aligned else domain.prepare)(image, size)]
+        else:
+            crops = align_all(image, size) if face == "all" else []
+            crops = crops or [align(image, size, 1 if face == "all" else int(face))]
+            if face == "1" and (count := len(find_faces(image))) > 1:
+                warnings.warn(f"{count} faces, of which the largest is taken; see --face", stacklevel=1)
+    for warning in said:
         words = str(warning.message)
         tqdm.write(f"note: {words if str(photo) in words else f'{photo}: {words}'}", file=sys.stderr)
-    return crop
+    return crops
 
 
 def _unique(stem: str, taken: set[str]) -> str:

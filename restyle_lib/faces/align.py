@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from restyle_lib.faces.attributes import yaw
-from restyle_lib.faces.detect import find_faces, find_landmarks
+from restyle_lib.faces.detect import Face, find_faces, find_landmarks
 from restyle_lib.faces.identity import ATTRIBUTE_CROP
 from restyle_lib.images import PhotoError, upright_rgb
 
@@ -34,28 +34,43 @@ class NoFaceError(PhotoError):
     """No face was found in a photograph; the message advises."""
 
 
-def align(image: Image.Image, size: int = 1024) -> Image.Image:
-    """The FFHQ-aligned square crop of the largest face, an RGB image of `size` pixels.
+def align(image: Image.Image, size: int = 1024, face: int = 1) -> Image.Image:
+    """The FFHQ-aligned square crop of a face, an RGB image of `size` pixels.
 
+    face: 1 for the largest, 2 for the next, …; `align_all` has all of them
     Takes any PIL image: any mode, EXIF orientation and size. Parts of the square outside the photograph are filled by
     reflection, softened. Raises NoFaceError where no face is found; warns (`AlignmentWarning`) where what is found is
     hardly a face as FFHQ has them, and then crops without its landmarks if these make no sense.
     """
     image = upright_rgb(image)
-    faces = find_faces(image)
+    if face < 1:
+        raise ValueError(f"face must be 1 for the largest, 2 for the next, and so on, not {face}")
+    faces = find_faces(image, small=face > 1)
     if not faces:
         raise NoFaceError(
             "no face found: use a photograph in which the face is upright, looks towards the camera and is at least "
-            "about 60 pixels wide; crop away most of the rest if the face is small"
+            "about 40 pixels wide"
         )
+    if face > len(faces):
+        raise NoFaceError(f"there is no face {face}: {len(faces)} found")
+    return _aligned(image, faces[face - 1], size)
+
+
+def align_all(image: Image.Image, size: int = 1024) -> list[Image.Image]:
+    """The crops of all faces as `align` makes them, largest first; an empty list where there is none."""
+    image = upright_rgb(image)
+    return [_aligned(image, face, size) for face in find_faces(image, small=True)]
+
+
+def _aligned(image: Image.Image, face: Face, size: int) -> Image.Image:
     # The detector's box is rough. Landmarks found again in the aligned frame, as the network was trained, are better.
-    square = face_square(find_landmarks(image, faces[0].box))
+    square = face_square(find_landmarks(image, face.box))
     points = _landmarks_within(image, square)
     if why := implausible(image, points):
-        warnings.warn(f"{why}; the crop is level, and results may be poor", AlignmentWarning, stacklevel=2)
-        return cut_square(image, level_square(faces[0].box), size)
+        warnings.warn(f"{why}; the crop is level, and results may be poor", AlignmentWarning, stacklevel=3)
+        return cut_square(image, level_square(face.box), size)
     if why := doubtful(image, points):
-        warnings.warn(f"{why}; results may be poor", AlignmentWarning, stacklevel=2)
+        warnings.warn(f"{why}; results may be poor", AlignmentWarning, stacklevel=3)
     return cut_square(image, face_square(points), size)
 
 
