@@ -1,9 +1,14 @@
-# make reproduce   installs into .venv, fetches and verifies the assets, runs every notebook, fills figures/ and data/results/
+# make install     installs into .venv, fetches and verifies the assets
+# make explore     opens the explorer in JupyterLab
+# make reproduce   installs into .venv, fetches and verifies the assets, runs every notebook, fills reproduced/ and compares
 # make test        the same set-up, then the tests
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: reproduce test lab check clean
+.PHONY: install explore reproduce test lab check clean
+
+install: .venv/installed
+	$(BIN)/restyle assets
 
 reproduce: .venv/installed
 	$(BIN)/restyle reproduce
@@ -15,8 +20,13 @@ test: .venv/installed
 	OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Jupyter's server drops messages over 10 MB, such as uploads of large photographs; this lets 200 MB pass.
+LAB := $(BIN)/jupyter lab --ServerApp.tornado_settings="{'websocket_max_message_size': 209715200}"
+
 lab: .venv/installed
-	$(BIN)/jupyter lab --ServerApp.tornado_settings="{'websocket_max_message_size': 209715200}" notebooks
+	$(LAB) notebooks
+
+explore: install
+	$(LAB) notebooks/07_explore.ipynb
 
 check: .venv/installed
 	$(BIN)/ruff check .
@@ -31,4 +41,4 @@ check: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv runs data/results/executed
+	rm -rf .venv runs reproduced

@@ -19,9 +19,10 @@ import restyle_lib as rl
 from restyle_lib import precision, train
 from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.commands import dry_run
-from restyle_lib.evaluation import measure, profiles
+from restyle_lib.evaluation import measure
 from restyle_lib.evaluation.evaluate import save_table
 from restyle_lib.features.torchvision_compat import make_torchvision_importable
+from restyle_lib.paths import RESULTS
 from restyle_lib.training import full_scale
 from restyle_lib.training.full_scale import Files
 
@@ -82,7 +83,7 @@ def main(
     out:   where the table goes, after every domain; data/results/benchmark_domains.csv by default. Rows of other
            domains stay in it
     """
-    out = out or profiles.load("default").results / "benchmark_domains.csv"
+    out = out or RESULTS / "benchmark_domains.csv"
     for domain in domains:
         with tempfile.TemporaryDirectory() as folder:
             row = check(domain, method, batches, steps, width, Path(folder))

@@ -21,10 +21,10 @@ import tyro
 from tqdm import tqdm
 
 import restyle_lib as rl
-from restyle_lib.evaluation import profiles
 from restyle_lib.evaluation.evaluate import save_table
 from restyle_lib.evaluation.measure import forget_peak_memory, gmacs, machine, peak_memory
 from restyle_lib.making.stand_ins import random_checkpoint
+from restyle_lib.paths import RESULTS
 from restyle_lib.precision import best_device, has_fast_bf16
 
 GEOMETRIES = {"FFHQ 1024": "faces", "church 256": "church", "cars 512x384": "cars"}
@@ -105,7 +105,7 @@ def main(repeats: int = 3, batches: tuple[int, ...] = (1, 4), compile: bool = Fa
             gc.collect()
     table = pd.DataFrame(rows).assign(machine=machine(where))
     print(f"on {machine(where)}\n{table.drop(columns='machine').to_string(index=False, float_format='{:.3g}'.format)}")
-    save_table(table, profiles.load("default").results / "benchmark_full_scale.csv")
+    save_table(table, RESULTS / "benchmark_full_scale.csv")
 
 
 if __name__ == "__main__":

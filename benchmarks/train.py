@@ -24,11 +24,12 @@ from tqdm import tqdm
 from restyle_lib import encoders, losses, precision, train
 from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.commands import dry_run
-from restyle_lib.evaluation import measure, profiles
+from restyle_lib.evaluation import measure
 from restyle_lib.evaluation.evaluate import save_table
 from restyle_lib.faces import identity
 from restyle_lib.inversion.inverter import Viewed
 from restyle_lib.inversion.refine import refine
+from restyle_lib.paths import RESULTS
 from restyle_lib.training import optimizers
 from restyle_lib.training.full_scale import Files
 from restyle_lib.training.objective import critics_of
@@ -136,7 +137,7 @@ def main(only: str = "", out: Path | None = None) -> None:
     table["share of memory"] = table["peak memory GiB"] / usual["peak memory GiB"].loc[where].to_numpy()
     machine = measure.machine(precision.best_device())
     print(f"on {machine}\n{table.to_string(index=False, float_format='{:.3g}'.format)}")
-    table, path = table.assign(machine=machine), out or profiles.load("default").results / "benchmark_train.csv"
+    table, path = table.assign(machine=machine), out or RESULTS / "benchmark_train.csv"
     if path.exists():
         before = pd.read_csv(path)
         table = pd.concat([table, before[~before.geometry.isin(chosen)]])

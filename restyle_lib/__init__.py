@@ -13,6 +13,7 @@ from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
 from restyle_lib.inversion.edit import edit
 from restyle_lib.inversion.inverter import load_inverter
 from restyle_lib.inversion.optimize import optimize
+from restyle_lib.inversion.tune import tune
 
 __all__ = [
     "AssetError",
@@ -26,4 +27,5 @@ __all__ = [
     "optimize",
     "to_image",
     "to_tensor",
+    "tune",
 ]

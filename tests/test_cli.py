@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 import restyle_lib as rl
 from restyle_lib import images
 from restyle_lib.checkpoints.domains import DOMAINS
+from restyle_lib.commands import cli
 from restyle_lib.evaluation import sets
 from restyle_lib.images import open_photo
 from restyle_lib.inversion import inverter
@@ -329,3 +330,22 @@ def test_eval_of_aligned_images_crops_nothing(photos, tmp_path):
     assert x.shape == (2, 3, 256, 256) and list(skipped) == ["wide.png"]
     assert torch.equal(x[:1], rl.to_tensor(face.resize((256, 256), Image.Resampling.BICUBIC)))
     assert restyle("eval", "faces/psp", "--images", tmp_path / "nowhere").returncode == 2
+
+
+def test_quality_best_tunes_the_generator_and_keeps_it(photos, tmp_path, monkeypatch):
+    """At toy length; the words are numbers of steps, and those of the search can be given."""
+    monkeypatch.setattr(cli, "QUALITY", {"fast": cli.Effort(0, 0), "best": cli.Effort(2, 2)})
+    out = tmp_path / "out"
+    assert cli.invert([photos / "good.png"], out, quality="best", steps=1) == 0
+    code = load_file(out / "good.safetensors")["latents"][-1:]
+    tuned = rl.load_generator(out / "good-tuned.safetensors")
+    drawn = np.asarray(Image.open(out / "good-1024.png"), float)
+    assert np.abs(np.asarray(rl.to_image(tuned.synthesize(code)), float) - drawn).mean() < 1
+    assert load_file(out / "good.safetensors")["latents"].shape == (3, 16, 512)  # w_avg, one step, the search
+    assert cli.QUALITY["best"] != cli._effort("best", 0, []) == cli.Effort(0, 2)
+
+
+def test_quality_best_is_of_the_embedded_generator(photos, tmp_path):
+    torch.save(random_checkpoint("faces", size=16, mapping=1), tmp_path / "psp_ffhq_encode.pt")
+    with pytest.raises(ValueError, match="--quality good"):
+        cli.invert([photos / "good.png"], tmp_path / "out", quality="best", model=str(tmp_path / "psp_ffhq_encode.pt"))

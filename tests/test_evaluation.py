@@ -123,10 +123,10 @@ def test_what_was_measured_is_remembered_until_anything_changes(tmp_path, monkey
     monkeypatch.undo()
     monkeypatch.setattr(cache, "WEIGHTS", tmp_path)
     hashes = {cache._code.__wrapped__()}
-    for name in ("face-recognition.safetensors", "faces-directions.json", "faces-psp.safetensors"):
+    for name in ("face-recognition.safetensors", "judge.safetensors", "faces-directions.json", "faces-psp.safetensors"):
         (tmp_path / name).write_text("other weights")
         hashes.add(cache._code.__wrapped__())
-    assert len(hashes) == 3  # an encoder's are in the key of what it made
+    assert len(hashes) == 4  # an encoder's are in the key of what it made
     layer = torch.nn.Linear(2, 2)
     before = cache.digest(layer)
     torch.nn.init.zeros_(layer.bias)

@@ -41,11 +41,70 @@ def test_it_comes_nearer(G, target, space):
 def test_an_image_does_not_depend_on_its_batch(G, target):
     codes, x = target
     codes = torch.lerp(codes, G.w_avg, 0.5)  # at the goal all gradients are rounding, whose sign Adam would follow
-    together = rl.optimize(G, x, steps=3, init=codes)
-    alone = rl.optimize(G, x[1:], steps=3, init=codes[1:])
+    together = rl.optimize(G, x, steps=3, init=codes, lr=0.03)
+    alone = rl.optimize(G, x[1:], steps=3, init=codes[1:], lr=0.03)
     assert (alone.latents[:, 1] - alone.latents[:, 0]).abs().mean() > 1e-2
     assert (together.latents[1:] - alone.latents).abs().mean() < 1e-4
     assert (together.images[1:] - alone.images).abs().max() < 5e-3
+
+
+def test_nor_does_the_noise_at_its_start(G, target):
+    _, x = target
+    together, alone = rl.optimize(G, x, steps=2, lr=0.01), rl.optimize(G, x[1:], steps=2, lr=0.01)
+    assert (together.latents[1:] - alone.latents).abs().mean() < 1e-4
+
+
+def test_the_best_is_kept_and_not_the_last(G, target):
+    codes, x = target
+    result = rl.optimize(G, x, steps=4, init=codes, lr=1.0)  # every step leads away
+    assert torch.equal(result.latents[:, 1], codes) and torch.equal(result.images[:, 1], result.images[:, 0])
+
+
+def test_what_no_longer_improves_is_left(G, target):
+    codes, x = target
+    far = torch.stack([torch.lerp(codes[0], G.w_avg, 0.05), G.w_avg.expand(16, -1)])
+    seen = []
+    rl.optimize(G, x, steps=6, init=far, patience=3, callback=lambda t, w, y: seen.append(w))
+    moves = [(a - b).abs().amax((1, 2)) > 0 for a, b in zip(seen, seen[1:], strict=False)]
+    assert len(seen) == 6 and all(move[1] for move in moves) and moves[0][0] and not moves[-1][0]
+    seen.clear()
+    rl.optimize(G, x[:1], steps=9, init=codes[:1], patience=3, callback=lambda t, w, y: seen.append(w))
+    assert len(seen) == 4
+
+
+def test_ctrl_c_leaves_the_best_until_then(G, target):
+    _, x = target
+
+    def stop(t, w, y):
+        if t == 8:
+            raise KeyboardInterrupt
+
+    result = rl.optimize(G, x, steps=500, callback=stop, schedule="cosine")
+    error = (result.images - x[:, None]).square().mean((0, 2, 3, 4))
+    assert error[1] < error[0]
+    with pytest.raises(KeyboardInterrupt):
+        rl.optimize(G, x, steps=500, callback=stop, interruptible=False)
+
+
+def test_the_whole_generator_is_searched_at_256_px():
+    inverter = rl.load_inverter("faces/restyle-psp-256")
+    _, photos = sets.aligned_photographs(256)
+    photos = photos[:1]
+    result = inverter.invert(photos, steps=1)
+    better = hybrid(inverter, photos, result, steps=6)
+    before, after = (better.images[:, t] for t in (1, 2))
+    assert after.shape == (1, 3, 256, 256) and not torch.equal(better.latents[0, 2, 14], better.latents[0, 2, 15])
+    assert (metrics.st_lpips_distance(after, photos) < 0.9 * metrics.st_lpips_distance(before, photos)).all()
+
+
+@torch.no_grad()
+def test_there_too_an_image_does_not_depend_on_its_batch():
+    G = rl.load_generator("faces-1024")
+    start = G.w_avg.expand(2, 16, -1)
+    _, photos = sets.aligned_photographs(256)
+    together, alone = (rl.optimize(G, photos[i:], steps=2, init=start[i:], lr=0.02) for i in (0, 1))
+    assert (alone.latents[:, 1] - alone.latents[:, 0]).abs().mean() > 5e-3
+    assert (together.latents[1:] - alone.latents).abs().mean() < 1e-4
 
 
 def test_a_good_start_stays_good(G, target):
@@ -58,11 +117,20 @@ def test_a_good_start_stays_good(G, target):
 def test_the_learning_rate_rises_and_falls():
     factors = [_ramp(t / 100) for t in range(100)]
     assert factors[0] < 0.1 and factors[20] == factors[70] == 1 and 0 < factors[99] < 0.01
+    factors = [_ramp(t / 100, "cosine") for t in range(100)]
+    assert factors[0] < 0.1 and factors[10] > 0.9 and factors[50] == pytest.approx(0.5) and 0 < factors[99] < 0.01
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"space": "Z"}, {"steps": 0}, {"init": torch.zeros(1, 16, 512)}, {"images": torch.zeros(3, 64, 64)}],
+    [
+        {"space": "Z"},
+        {"steps": 0},
+        {"schedule": "none"},
+        {"patience": -1},
+        {"init": torch.zeros(1, 16, 512)},
+        {"images": torch.zeros(3, 64, 64)},
+    ],
 )
 def test_wrong_arguments_say_so(G, target, wrong):
     with pytest.raises(ValueError):

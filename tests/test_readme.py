@@ -1,4 +1,4 @@
-"""README shows what the runs measured, and names what exists."""
+"""README and docs/ show what the runs measured, and name what exists."""
 
 import re
 
@@ -7,19 +7,22 @@ import pandas as pd
 from restyle_lib.paths import REPOSITORY
 from restyle_lib.reporting import readme
 
-TEXT = readme.README.read_text()
+TEXTS = {page: page.read_text() for page in readme.PAGES}
 
 
 def test_its_tables_are_the_results():
-    assert len(readme.PLACE.findall(TEXT)) >= 2
-    assert readme.filled(TEXT) == TEXT
+    assert sum(len(readme.PLACE.findall(text)) for text in TEXTS.values()) >= 8
+    assert [page.name for page, text in TEXTS.items() if readme.filled(text) != text] == []
 
 
 def test_its_figures_and_files_exist():
-    paths = re.findall(r"!\[[^]]+\]\(([^)]+)\)", TEXT)
-    paths += re.findall(r"`((?:restyle_lib|benchmarks|notebooks|data)/[\w./-]+)`", TEXT)
-    assert len(paths) > 4
-    assert [path for path in paths if not (REPOSITORY / path).exists()] == []
+    paths = []
+    for page, text in TEXTS.items():
+        links = [link for link in re.findall(r"\]\(([^)#]+)", text) if not link.startswith("http")]
+        named = re.findall(r"`((?:restyle_lib|benchmarks|notebooks|data)/[\w./-]+)`", text)
+        paths += [page.parent / link for link in links] + [REPOSITORY / path for path in named]
+    assert len(paths) > 20
+    assert [str(path) for path in paths if not path.exists()] == []
 
 
 def test_columns_that_never_change_stand_below():

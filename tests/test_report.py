@@ -23,6 +23,10 @@ class Folders:
     name: str = "test"
 
     @property
+    def folder(self) -> Path:
+        return self.root
+
+    @property
     def figures(self) -> Path:
         return self.root / "figures"
 

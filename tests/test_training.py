@@ -184,7 +184,7 @@ def test_a_progressive_encoder_sets_its_styles_free_one_by_one():
     schedule = Schedule(SETTINGS["restyle-e4e"])
     stages = [schedule.stage(i, 8) for i in range(schedule.total)]
     assert stages[0] == stages[schedule.warmup] == 0 and stages[-1] == 7 and stages == sorted(stages)
-    for design in encoders.DESIGNS:
+    for design in ("simplified", "pyramid"):
         encoder = encoders.build(3, 8, 16, design, progressive=True)
         for p in encoder.parameters():
             torch.nn.init.normal_(p, std=0.1)

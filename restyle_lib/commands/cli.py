@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import torch
 import tyro
@@ -16,8 +17,10 @@ from restyle_lib import assets, train
 from restyle_lib.checkpoints.domains import DOMAINS, Domain, size_of
 from restyle_lib.commands import evaluate as evaluation
 from restyle_lib.commands import reproduce
+from restyle_lib.commands.film import film
 from restyle_lib.faces.align import NoFaceError, align, align_all
 from restyle_lib.faces.detect import find_faces
+from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.generators.stylegan2 import StyleGAN2
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
 from restyle_lib.inversion import edit as editing
@@ -25,20 +28,34 @@ from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Inverter, load_inver
 from restyle_lib.inversion.inverter import convert as convert_checkpoint
 from restyle_lib.inversion.optimize import hybrid
 from restyle_lib.inversion.result import Inversion
+from restyle_lib.inversion.tune import save_tuned, tune
 from restyle_lib.paths import save_atomically
 from restyle_lib.precision import device_named
 from restyle_lib.reporting import figures
 
+Quality = Literal["fast", "good", "best"]
+
+
+class Effort(NamedTuple):
+    """What follows the encoder's steps: steps of the search for a code, and of tuning the generator to it."""
+
+    search: int
+    tuning: int
+
+
+QUALITY = {"fast": Effort(0, 0), "good": Effort(40, 0), "best": Effort(40, 60)}
 PHOTOS = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # in a folder
 LONGEST_NAME = 150  # bytes of a photograph's name that its results are named after
 PHOTO_SIZE = 256  # px of the aligned crop that an inversion starts from and that the strip shows
+TUNED_SIZE = 512  # px of the crop that a generator is tuned to
 
 
 def invert(
     photos: tyro.conf.Positional[list[Path]],
     out: Path,
+    quality: Quality | None = None,
     steps: int = 5,
-    optimize: int = 0,
+    optimize: int | None = None,
     model: str = FOR_PHOTOGRAPHS,
     aligned: bool = False,
     domain: str | None = None,
@@ -50,9 +67,13 @@ def invert(
 
     photos:  image files of any kind and size, or folders of them
     out:     folder, made where missing: NAME-steps.png, NAME-1024.png, NAME-input.png, NAME.safetensors
+    quality: "fast", the encoder's steps, a second a photograph; "good", a search for a better code that begins there,
+             some twenty seconds; "best", the generator is tuned to the photograph too, a minute, and saved as
+             NAME-tuned.safetensors, which rl.load_generator opens. Without it: good for a single photograph at a
+             terminal, else fast
     steps:   refinement steps N
-    optimize: steps of optimization that begin where the encoder ends (the paper's hybrid), about 10 s for 40: what is
-             recognisable comes closer; 0 for none
+    optimize: steps of the search, where not those of the quality (the paper's hybrid); 0 for none. Ctrl-C ends it and
+             keeps the best so far
     model:   a shipped inverter, an official pSp, e4e or ReStyle checkpoint, or a .safetensors file
     aligned: the photographs are cropped already
     domain:  what a checkpoint is of, where it does not say so rightly: faces, cars, church, horse, wild, toonify or own
@@ -62,10 +83,13 @@ def invert(
     A photograph that cannot be used is reported in one line and skipped; the exit code is then 1.
     """
 
-    def keep(name: str, crop: Image.Image, result: Inversion, G) -> None:
-        _write_steps(out, name, crop, result, G, optimize)
+    effort = _effort(quality, optimize, photos)
 
-    return _each(photos, steps, optimize, _opened(model, domain, input_size, device), aligned, out, keep, face)
+    def keep(name: str, crop: Image.Image, result: Inversion, G) -> None:
+        _write_steps(out, name, crop, result, G, effort)
+
+    inverter = _opened(model, domain, input_size, device)
+    return _each(photos, steps, effort, inverter, aligned, out, keep, face)
 
 
 def edit(
@@ -73,8 +97,9 @@ def edit(
     out: Path,
     direction: str,
     strength: float = 2.0,
+    quality: Quality | None = None,
     steps: int = 5,
-    optimize: int = 0,
+    optimize: int | None = None,
     model: str = FOR_PHOTOGRAPHS,
     aligned: bool = False,
     domain: str | None = None,
@@ -105,7 +130,14 @@ def edit(
     def keep(name: str, crop: Image.Image, result: Inversion, G) -> None:
         _write_edit(out, f"{name}-{called}{strength:+g}", crop, result, G, called, own, strength)
 
-    return _each(photos, steps, optimize, inverter, aligned, out, keep, face)
+    return _each(photos, steps, _effort(quality, optimize, photos), inverter, aligned, out, keep, face)
+
+
+def _effort(quality: Quality | None, optimize: int | None, photos: list[Path]) -> Effort:
+    """One word as numbers; who waits at a terminal for one photograph gets a good one."""
+    alone = len(photos) == 1 and not photos[0].is_dir()
+    effort = QUALITY[quality or ("good" if alone and sys.stderr.isatty() else "fast")]
+    return effort if optimize is None else effort._replace(search=optimize)
 
 
 def align_photos(photos: tyro.conf.Positional[list[Path]], out: Path, size: int = 1024, face: str = "1") -> int:
@@ -145,7 +177,7 @@ def _opened(model: str, domain: str | None, input_size: str | None, device: str 
 def _each(
     photos: list[Path],
     steps: int,
-    optimize: int,
+    effort: Effort,
     inverter: Inverter,
     aligned: bool,
     out: Path,
@@ -156,13 +188,15 @@ def _each(
     photos = _files(photos)
     _check_face(face)
     G = inverter.full_generator().to(inverter.y_avg.device)
+    if effort.tuning and not isinstance(G, MobileGenerator):
+        raise ValueError("best tunes the embedded generator, and this model has one of its own: use --quality good")
     out.mkdir(parents=True, exist_ok=True)
     done, skipped, more, names = 0, 0, 0, set()
     with tqdm(total=len(photos) * (steps + 1), unit="step") as progress:
         for i, photo in enumerate(photos):
             progress.set_description(photo.name)
             try:
-                crops = _prepare(photo, inverter.domain, aligned, face)
+                crops = _prepare(photo, inverter.domain, aligned, face, TUNED_SIZE if effort.tuning else PHOTO_SIZE)
             except PhotoError as error:
                 message = str(error) if str(photo) in str(error) else f"{photo}: {error}"
                 if isinstance(error, NoFaceError) and isinstance(inverter.G, StyleGAN2):
@@ -173,11 +207,16 @@ def _each(
                 more += len(crops) - 1
                 progress.total += (len(crops) - 1) * (steps + 1)
                 for crop in crops:
-                    x = to_tensor(crop)
+                    x, name, drawing = to_tensor(crop), _unique(photo.stem, names), G
                     result = inverter.invert(x, steps, lambda t, w, y: progress.update())
-                    if optimize:
-                        result = hybrid(inverter, x, result, optimize)
-                    keep(_unique(photo.stem, names), crop, result, G)
+                    if effort.search:
+                        # of several photographs, Ctrl-C ends them all
+                        result = hybrid(inverter, x, result, effort.search, interruptible=len(photos) == 1)
+                    if effort.tuning:
+                        code = result.latents[:, -1]
+                        drawing = tune(G, code, x, effort.tuning)
+                        save_tuned(out / f"{name}-tuned.safetensors", drawing, code)
+                    keep(name, crop, result, drawing)
                     done += 1
             progress.update((i + 1 + more) * (steps + 1) - progress.n)
     print(f"{done} inverted into {out}" + (f", {skipped} skipped" if skipped else ""))
@@ -236,11 +275,13 @@ def _unique(stem: str, taken: set[str]) -> str:
     return name
 
 
-def _write_steps(out: Path, name: str, crop: Image.Image, result: Inversion, G, optimized: int) -> None:
+def _write_steps(out: Path, name: str, crop: Image.Image, result: Inversion, G, effort: Effort) -> None:
     final = result.final(G)
-    steps = result.latents.shape[1] - 1 - bool(optimized)
+    steps = result.latents.shape[1] - 1 - bool(effort.search)
     rows = figures.step_rows(to_tensor(crop), result.images, final)
-    strip = figures.image_grid(rows, figures.step_titles(steps, G.resolution[1], optimized))
+    titles = figures.step_titles(steps, G.resolution[1], effort.search)
+    titles[-1] = "tuned,\n" * bool(effort.tuning) + titles[-1]
+    strip = figures.image_grid(rows, titles)
     _save_strip(strip, out / f"{name}-steps.png")
     _save_image(to_image(final), out / f"{name}-{G.resolution[1]}.png")
     _save_image(crop, out / f"{name}-input.png")
@@ -305,6 +346,7 @@ def check_assets() -> int:
 COMMANDS = {
     "invert": invert,
     "edit": edit,
+    "film": film,
     "align": align_photos,
     "eval": evaluation.run,
     "convert": convert,

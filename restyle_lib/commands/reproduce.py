@@ -1,6 +1,7 @@
-"""Runs all notebooks; figures/ and data/results/ fill with what they draw and measure; one page shows all."""
+"""Runs all notebooks; reproduced/ fills with what they draw and measure, and one page shows all of it."""
 
 import os
+import shutil
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from multiprocessing import get_context
@@ -13,12 +14,12 @@ from tqdm.auto import tqdm
 
 from restyle_lib import assets
 from restyle_lib.evaluation import profiles
-from restyle_lib.paths import REPOSITORY
+from restyle_lib.paths import FIGURES, REPOSITORY, RESULTS
 from restyle_lib.reporting import page as report
 from restyle_lib.reporting import readme
+from restyle_lib.reporting.compare import compare
 
 NOTEBOOKS = REPOSITORY / "notebooks"
-EXECUTED = REPOSITORY / "data" / "results" / "executed"
 # It says how long methods take, so nothing may run beside it. It runs beside the others before, to fill the cache with
 # all else that it measures: two notebooks of one thread each take less time than one after the other with two threads.
 TIMED = "03_eval.ipynb"
@@ -33,42 +34,49 @@ def notebooks() -> list[Path]:
     return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
-def run(profile: Literal["smoke", "default", "full"] = "default", jobs: int | None = None) -> int:
-    """Verifies the assets, then runs all notebooks through papermill; the executed copies go to data/results/executed.
+def run(profile: Literal["smoke", "default", "full"] = "default", jobs: int | None = None, update: bool = False) -> int:
+    """Verifies the assets, then runs all notebooks through papermill; all that they write goes to reproduced/PROFILE/.
 
-    At the end stands one page with all of it, figures/report.html, and the executed notebooks as HTML. The default
-    profile also brings the tables in README up to date.
+    At the end stands one page with all of it, report.html there, and the executed notebooks as HTML. The tables of the
+    default profile are compared with the committed ones, and what differs is said.
 
     profile: smoke (seconds, for tests), default (minutes on two cores, the numbers that README shows), full (GPU)
     jobs:    notebooks at a time, which share the processor's cores: 2, or 1 where there is a GPU. 03_eval, which
              measures time, comes again at the end and has the machine to itself
+    update:  for maintainers: the run's figures and tables become the committed ones, and README shows them
     Stops at the first notebook that fails, with its error.
     """
     if problems := assets.verify():
         print("\n".join(f"warning: {problem}" for problem in problems))
-    EXECUTED.mkdir(parents=True, exist_ok=True)
+    sizes = profiles.load(profile)
+    executed = sizes.folder / "executed"
+    executed.mkdir(parents=True, exist_ok=True)
     jobs = jobs or (1 if torch.cuda.is_available() else 2)
     long_first = sorted(notebooks(), key=lambda path: LONG.index(path.name) if path.name in LONG else len(LONG))
     timed = [path for path in long_first if path.name == TIMED and jobs > 1]
     with tqdm(total=len(long_first + timed), desc="notebooks", unit="notebook") as bar:
-        _run_all(long_first, profile, jobs, bar)
-        _run_all(timed, profile, 1, bar)
-    if profile == "default":
-        readme.README.write_text(readme.filled(readme.README.read_text()))
-    page = report.write(profiles.load(profile), EXECUTED)
-    print("figures are in figures/, tables in data/results/, executed notebooks in data/results/executed/")
+        _run_all(long_first, executed, profile, jobs, bar)
+        _run_all(timed, executed, profile, 1, bar)
+    page = report.write(sizes, executed)
+    if update:
+        for source, target in ((sizes.figures, FIGURES), (sizes.results, RESULTS)):
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        readme.fill()
+    elif profile == "default":
+        print(compare(sizes.results, RESULTS).to_string(index=False))
+    print(f"figures, tables and executed notebooks are in {sizes.folder}")
     print(f"all on one page: {page}")
     return 0
 
 
-def _run_all(paths: list[Path], profile: str, jobs: int, bar: tqdm) -> None:
+def _run_all(paths: list[Path], executed: Path, profile: str, jobs: int, bar: tqdm) -> None:
     """Runs notebooks in this order, `jobs` at a time; raises the first error, and starts no other after it."""
     threads, waiting, running = max(1, torch.get_num_threads() // jobs), list(paths), set()
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         while waiting or running:
             while waiting and len(running) < jobs:  # a pool would start what it has been given, error or not
                 path = waiting.pop(0)
-                running.add(pool.submit(_run, path, EXECUTED / path.name, profile, threads))
+                running.add(pool.submit(_run, path, executed / path.name, profile, threads))
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for each in done:
                 bar.write(each.result())

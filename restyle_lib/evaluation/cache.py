@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from restyle_lib.paths import WEIGHTS, cache_dir, save_atomically
 
-MEASURING = ("face-*.safetensors", "identity-mean.safetensors", "faces-directions.*")
+MEASURING = ("face-*.safetensors", "identity-mean.safetensors", "judge.safetensors", "faces-directions.*")
 
 
 def digest(*parts) -> str:

@@ -65,10 +65,12 @@ def invert(
     if label in OPTIMIZATIONS:
         inverter = next(iter(encoders.values()))
         G, x = Viewed(inverter.G, inverter.input_size), inverter.prepare(images)
-        return optimize(G, x, OPTIMIZATIONS[label], steps, callback=callback)
+        return optimize(G, x, OPTIMIZATIONS[label], steps, callback=callback, interruptible=False)
     if label in HYBRIDS:
         inverter = encoders[HYBRIDS[label]]
-        found, ends = hybrid(inverter, images, inverter.invert(images, START_STEPS), steps, callback), [-2, -1]
+        start = inverter.invert(images, START_STEPS)
+        # a search that Ctrl-C ended is none to keep in the cache
+        found, ends = hybrid(inverter, images, start, steps, callback, interruptible=False), [-2, -1]
     else:
         found, ends = encoders[label].invert(images, steps, callback), [0, -1]
     return Inversion(found.latents[:, ends], found.images[:, ends])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from restyle_lib.faces import judge
 from restyle_lib.faces.identity import shared, similarity
 from restyle_lib.features.perceptual import PerceptualDistance, st_lpips
 from restyle_lib.features.torchvision_compat import make_torchvision_importable
@@ -46,6 +47,17 @@ def identity(a: Tensor, b: Tensor) -> Tensor:
     return torch.cat([similarity(network, *pair) for pair in pairs])
 
 
+def judged(a: Tensor, b: Tensor) -> Tensor:
+    """Centred identity cosine of `faces.judge`: as no loss uses that network, nothing has learned to please it.
+
+    What it sees in b is kept for as long as that tensor exists, so b must not be changed in place.
+    """
+    network = judge.shared(torch.device("cpu"))
+    if b not in _JUDGED:
+        _JUDGED[b] = torch.cat([network(part) for part in b.split(AT_A_TIME)])
+    return torch.linalg.vecdot(torch.cat([network(part) for part in a.split(AT_A_TIME)]), _JUDGED[b])
+
+
 def st_lpips_distance(a: Tensor, b: Tensor) -> Tensor:
     """Shift-tolerant LPIPS with AlexNet (Ghildyal and Liu 2022).
 
@@ -59,20 +71,20 @@ def st_lpips_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def table_metrics(faces: bool = True) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
-    """The metrics of the tables by printed name; LPIPS itself only where its backbone can be had, ID only of faces."""
-    metrics = {"L2": l2, "ST-LPIPS": st_lpips_distance} | ({"ID": identity} if faces else {})
+    """The metrics of the tables by printed name; LPIPS itself only where its backbone can be had, identity of faces."""
+    metrics = {"L2": l2, "ST-LPIPS": st_lpips_distance} | ({"ID": identity, "JUDGE": judged} if faces else {})
     metrics |= {"MS-SSIM": ms_ssim, "PSNR": psnr}
     if network := lpips_alex():
         metrics["LPIPS (AlexNet)"] = lambda a, b: network(a, b).flatten()
     return metrics
 
 
-HIGHER_IS_BETTER = {"ID", "MS-SSIM", "PSNR"}
+HIGHER_IS_BETTER = {"ID", "JUDGE", "MS-SSIM", "PSNR"}
 CLAIMED = ("L2", "ST-LPIPS", "LPIPS (AlexNet)", "ID")  # those that the paper compares
 
 
 # Of the images that others were compared with, for as long as they exist: each is compared with many.
-_FEATURES = WeakTensorKeyDictionary()
+_FEATURES, _JUDGED = WeakTensorKeyDictionary(), WeakTensorKeyDictionary()
 
 
 @cache

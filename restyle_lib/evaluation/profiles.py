@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from restyle_lib.paths import REPOSITORY
+from restyle_lib.paths import REPRODUCED
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Sample sizes of one profile, and its folders; only the default profile's are the ones that README shows."""
+    """Sample sizes of one profile, and its folders."""
 
     name: str
     images: int
@@ -37,15 +37,17 @@ class Profile:
     @property
     def figures(self) -> Path:
         """Where figures go."""
-        return self._folder(REPOSITORY / "figures")
+        return self.folder / "figures"
 
     @property
     def results(self) -> Path:
         """Where tables go."""
-        return self._folder(REPOSITORY / "data" / "results")
+        return self.folder / "results"
 
-    def _folder(self, root: Path) -> Path:
-        return root if self.name == "default" else root / self.name
+    @property
+    def folder(self) -> Path:
+        """All that a run of this profile writes, outside git."""
+        return REPRODUCED / self.name
 
 
 PROFILES = {

@@ -116,7 +116,7 @@ def detector(p: dict[str, Tensor], images: Tensor) -> Tensor:
     for i in range(1, 6):
         x = F.max_pool2d(x, 2, 2, ceil_mode=True)
         x = F.leaky_relu(_separable(p, f"conv{i}", x), 0.1)
-    x = F.max_pool2d(_pad_same(x, 2, 1, float("-inf")), 2, 1)
+    x = F.max_pool2d(pad_same(x, 2, 1, float("-inf")), 2, 1)
     return F.conv2d(x, p["conv8.filters"], p["conv8.bias"])
 
 
@@ -138,7 +138,7 @@ def _on(device: torch.device, mean: tuple[float, float, float]) -> Tensor:
     return torch.tensor(mean, device=device).view(1, 3, 1, 1)  # once: each copy to a GPU waits for it
 
 
-def _pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
+def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
     """TensorFlow's "same" padding for a square kernel: the odd pixel goes to the bottom and right."""
     pads = []
     for size in (x.shape[3], x.shape[2]):
@@ -149,12 +149,12 @@ def _pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor
 
 def _conv(p: dict[str, Tensor], name: str, x: Tensor, stride: int = 1) -> Tensor:
     weight = p[f"{name}.filters"]
-    return F.conv2d(_pad_same(x, weight.shape[-1], stride), weight, p[f"{name}.bias"], stride)
+    return F.conv2d(pad_same(x, weight.shape[-1], stride), weight, p[f"{name}.bias"], stride)
 
 
 def _separable(p: dict[str, Tensor], name: str, x: Tensor, stride: int = 1) -> Tensor:
     depthwise = p[f"{name}.depthwise_filter"]
-    x = F.conv2d(_pad_same(x, 3, stride), depthwise, stride=stride, groups=len(depthwise))
+    x = F.conv2d(pad_same(x, 3, stride), depthwise, stride=stride, groups=len(depthwise))
     return F.conv2d(x, p[f"{name}.pointwise_filter"], p[f"{name}.bias"])
 
 
@@ -180,7 +180,7 @@ def _down(p: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
 def _reduction(p: dict[str, Tensor], name: str, x: Tensor, activate: bool = True) -> Tensor:
     y = _separable(p, f"{name}.separable_conv0", F.relu(x) if activate else x)
     y = _separable(p, f"{name}.separable_conv1", F.relu(y))
-    y = F.max_pool2d(_pad_same(y, 3, 2, float("-inf")), 3, 2)
+    y = F.max_pool2d(pad_same(y, 3, 2, float("-inf")), 3, 2)
     return y + F.conv2d(x, p[f"{name}.expansion_conv.filters"], p[f"{name}.expansion_conv.bias"], 2)
 
 

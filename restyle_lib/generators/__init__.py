@@ -12,7 +12,7 @@ from restyle_lib.assets import fetch
 from restyle_lib.checkpoints import generators as checkpoints
 from restyle_lib.checkpoints.openvino_ir import read_constants
 from restyle_lib.checkpoints.packing import unpack
-from restyle_lib.generators import low_rank
+from restyle_lib.generators import low_rank, tuned
 from restyle_lib.generators.mobile import MobileGenerator, from_ir
 from restyle_lib.paths import WEIGHTS
 
@@ -43,7 +43,8 @@ def load_generator(name: str | Path) -> Generator:
     "toon-64" and "toon-1024" draw the faces of the same codes as cartoons (`restyle_lib.making.toon`).
 
     A path may be rosinality's StyleGAN2 (.pt), NVIDIA's StyleGAN2-ADA (.pkl), an official pSp, e4e or ReStyle
-    checkpoint (its decoder), or our safetensors; the file itself shows which.
+    checkpoint (its decoder), or our safetensors, which may be what tuning changed of an embedded generator
+    (`restyle_lib.inversion.tune`); the file itself shows which.
     Raises ValueError for another name, `CheckpointError` for a file that cannot be used, and
     `restyle_lib.assets.AssetError` where the embedded weights cannot be fetched.
     """
@@ -53,7 +54,11 @@ def load_generator(name: str | Path) -> Generator:
     path = Path(name)
     if not path.is_file() and not path.suffix:
         raise ValueError(f"no generator {str(name)!r}; there are {', '.join(names)}, or give a checkpoint's path")
-    return checkpoints.to_generator(path)
+    kind, content = checkpoints.read(path)
+    if kind == "safetensors" and content["metadata"].get("format") == tuned.FORMAT:
+        with checkpoints.fitting(path):
+            return _tuned(path, **content)
+    return checkpoints.generator_in(path, kind, content)
 
 
 @cache
@@ -83,3 +88,11 @@ def toon(size: int) -> MobileGenerator:
         low_rank.change(G, load_file(WEIGHTS / f"toon-{part}.safetensors"))
     G.family = "toon"
     return G
+
+
+def _tuned(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> MobileGenerator:
+    """An embedded generator with the changes of a file of `restyle_lib.inversion.tune.save_tuned`."""
+    base = metadata.get("base")
+    if base not in tuned.BASES:
+        raise checkpoints.CheckpointError(f"{path}: tuned from {base!r}, which is none of {', '.join(tuned.BASES)}")
+    return tuned.add(load_generator(base), tensors)

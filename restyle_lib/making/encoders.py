@@ -614,12 +614,47 @@ def extend(
     keep(world, out, states, f"{name}-long", trained, plan, record, validate(world, trained, plan.batch))
 
 
+def parts_of_a_pass(world: World, plan: Plan, encoder: nn.Module, repeats: int = 10) -> dict[str, float]:
+    """Milliseconds an image, forward and backward, of each part of a pass; the rest is the optimizer's and Python's."""
+    x, _, kind = fresh(world, plan)
+    encoder, identity = copy.deepcopy(encoder).to(world.device), shared(world.device)
+    codes = world.G.w_avg.repeat(plan.batch, world.G.n_styles, 1)
+    features, person = world.distance.features(x), identity(x)
+    parts = {
+        "fresh images": (lambda: fresh(world, plan), None),
+        "encoder": (lambda seen: encoder(seen).square().mean(), torch.cat([x, x], 1)[:, : plan.in_channels]),
+        "generator": (lambda w: world.render(w).square().mean(), codes),
+        "resolution": (lambda y: world.resolutions.of(y, kind).square().mean(), x),
+        "ST-LPIPS": (lambda y: world.distance(y, features).mean(), x),
+        "identity": (lambda y: losses.identity(identity, y, person), x),
+    }
+    found = {}
+    for name, (work, given) in parts.items():
+        for i in range(repeats + 2):
+            if i == 2:
+                synchronize(world.device)
+                started = time.perf_counter()
+            with autocast(world.device):
+                loss = work() if given is None else work(given.detach().requires_grad_())
+            if given is not None:
+                loss.backward()
+        synchronize(world.device)
+        found[name] = round((time.perf_counter() - started) / repeats / plan.batch * 1e3, 3)
+    return found
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def speed(world: World, plan: Plan, encoder: nn.Module, trial: int) -> float:
     """Passes a second, of `trial` batches after as many that warm up; what they learn is forgotten."""
     for _ in range(2):
         _, record = learn_loop(world, plan, copy.deepcopy(encoder), trial * plan.batch)
     rate = record["passes"] / record["seconds"]
-    tell(f"{rate:.0f} passes a second")
+    tell(f"{rate:.0f} passes a second; ms an image: {parts_of_a_pass(world, plan, encoder)}")
     return rate
 
 

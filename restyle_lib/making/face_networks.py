@@ -29,7 +29,8 @@ NETWORKS = {
 def convert(package: tyro.conf.Positional[Path]) -> None:
     """Reads the unpacked npm package and writes data/weights/face-*.safetensors with the licence beside them."""
     for ours, theirs in NETWORKS.items():
-        tensors, quantization = read_manifest(package / "model" / f"{theirs}-weights_manifest.json")
+        (group,) = json.loads((package / "model" / f"{theirs}-weights_manifest.json").read_text())
+        tensors, quantization = read_group(group, package / "model")
         metadata = {
             "source": f"npm @vladmandic/face-api@1.7.15, model/{theirs}.bin",
             "licence": "MIT",
@@ -40,10 +41,9 @@ def convert(package: tyro.conf.Positional[Path]) -> None:
     (WEIGHTS / "face-LICENSE.txt").write_text((package / "LICENSE").read_text())
 
 
-def read_manifest(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, tuple[float, float]]]:
-    """Tensors in PyTorch's layout, and (scale, minimum) of those that are stored as uint8."""
-    group = json.loads(path.read_text())[0]
-    blob = np.concatenate([np.fromfile(path.parent / part, dtype=np.uint8) for part in group["paths"]])
+def read_group(group: dict, folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, tuple[float, float]]]:
+    """A group of a TensorFlow.js manifest: tensors in PyTorch's layout, (scale, minimum) of those stored as uint8."""
+    blob = np.concatenate([np.fromfile(folder / part, dtype=np.uint8) for part in group["paths"]])
     tensors, quantization, offset = {}, {}, 0
     for entry in group["weights"]:
         name, shape = entry["name"].replace("/", "."), entry["shape"]
@@ -55,13 +55,13 @@ def read_manifest(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, tuple[
             values, offset = blob[offset : offset + 4 * count].view("<f4"), offset + 4 * count
         tensors[name] = _to_torch_layout(torch.from_numpy(values.reshape(shape).copy()), name)
     if offset != len(blob):
-        raise ValueError(f"{path} describes {offset} bytes, its data has {len(blob)}")
+        raise ValueError(f"{group['paths']} should have {offset} bytes, not {len(blob)}")
     return tensors, quantization
 
 
 def _to_torch_layout(tensor: torch.Tensor, name: str) -> torch.Tensor:
     if tensor.ndim == 4:  # HWIO -> OIHW; a depthwise filter is [h, w, C, 1] -> [C, 1, h, w]
-        tensor = tensor.permute((2, 3, 0, 1) if name.endswith("depthwise_filter") else (3, 2, 0, 1))
+        tensor = tensor.permute((2, 3, 0, 1) if ".depthwise_" in name else (3, 2, 0, 1))
     elif tensor.ndim == 2:
         tensor = tensor.T
     return tensor.contiguous()

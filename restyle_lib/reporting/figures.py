@@ -36,10 +36,15 @@ def save(figure: plt.Figure, path: Path) -> plt.Figure:
 
 
 def image_grid(rows: Sequence[Tensor], columns: Sequence[str], labels: Sequence[str] = (), cell: float = 1.5):
-    """A grid of images: rows of [n, 3, s, s] in [-1, 1] under column titles, with optional row labels."""
-    figure, axes = plt.subplots(
-        len(rows), len(columns), figsize=(cell * len(columns), cell * len(rows)), squeeze=False, layout="constrained"
-    )
+    """A grid of images: rows of [n, 3, h, w] in [-1, 1] under column titles, with optional row labels.
+
+    cell: inches of an image's width; titles and labels come in addition, so that images fill their cells.
+    """
+    height, width = rows[0].shape[2:]
+    lines = 1 + max((title.count("\n") for title in columns), default=0)
+    size = (cell * len(columns) + 0.3 * bool(labels), cell * height / width * len(rows) + 0.1 + 0.22 * lines)
+    figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
     for i, (row, line) in enumerate(zip(rows, axes, strict=True)):
         for j, (image, axis) in enumerate(zip(row, line, strict=True)):
             axis.imshow(to_uint8(image).permute(1, 2, 0).cpu().numpy(), interpolation="lanczos")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from restyle_lib.evaluation.evaluate import with_intervals
 from restyle_lib.evaluation.profiles import Profile
-from restyle_lib.paths import REPOSITORY, save_atomically
+from restyle_lib.paths import REPOSITORY, RESULTS, save_atomically
 from restyle_lib.reporting.readme import cell
 
 WIDEST = 1400  # px of an embedded figure
@@ -131,16 +131,16 @@ QUOTED = "Published, not measured here: CelebA-HQ photographs, other encoders an
 
 
 def write(profile: Profile, executed: Path) -> Path:
-    """Writes figures/report.html of a profile, and of every notebook in `executed` its HTML beside it.
+    """Writes report.html into a profile's folder, and of every notebook in `executed` its HTML beside it.
 
     What a run did not make is left out; figures that no section knows come last, under their names.
     """
-    out = profile.figures / "report.html"
+    out = profile.folder / "report.html"
     captions = {name: caption for section in SECTIONS for name, caption in section.figures.items()}
     others = sorted(path.name for path in profile.figures.glob("*.*") if path.suffix in {".jpg", ".png"})
     others = [name for name in others if name not in captions and not name.startswith("my_photo")]
     claims = claims_table(profile.results)
-    page = Environment(loader=PackageLoader("restyle_lib.evaluation", "."), autoescape=True, undefined=StrictUndefined)
+    page = Environment(loader=PackageLoader("restyle_lib.reporting", "."), autoescape=True, undefined=StrictUndefined)
     html = page.get_template("report.html").render(
         profile=profile,
         claims=claims.to_dict("records"),
@@ -156,6 +156,11 @@ def write(profile: Profile, executed: Path) -> Path:
     return out
 
 
+def _results(profile: Profile, name: str) -> Path:
+    """Benchmarks are not run by notebooks: the committed ones are shown."""
+    return RESULTS if name.startswith("benchmark_") else profile.results
+
+
 def claims_table(results: Path) -> pd.DataFrame:
     """All claims of a run in their order: claim, what, effect, low, high, n, verdict; numbers as text."""
     tables = [pd.read_csv(path) for path in sorted(results.glob("claims_*.csv"))]
@@ -168,7 +173,7 @@ def filled(section: Section, profile: Profile) -> dict:
 
     Figures are (picture, whether it is too broad for a phone, caption).
     """
-    tables = {profile.results / f"{name}.csv": caption for name, caption in section.tables.items()}
+    tables = {_results(profile, name) / f"{name}.csv": caption for name, caption in section.tables.items()}
     figures = {profile.figures / name: caption for name, caption in section.figures.items()}
     return {
         "title": section.title,

@@ -1,20 +1,18 @@
-"""README's tables are the files in data/results: `python -m restyle_lib.reporting.readme` writes them in."""
+"""The tables in README and docs/ are the files in data/results: `python -m restyle_lib.reporting.readme` fills them."""
 
 import re
 
 import pandas as pd
 
-from restyle_lib.evaluation import profiles
-from restyle_lib.paths import REPOSITORY
+from restyle_lib.paths import REPOSITORY, RESULTS
 
-README = REPOSITORY / "README.md"
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(text: str) -> str:
     """`text` with every place `<!-- table: NAME --> … <!-- end -->` holding the table of data/results/NAME.csv."""
-    results = profiles.load("default").results
-    return PLACE.sub(lambda place: place[1] + markdown(pd.read_csv(results / f"{place[2]}.csv")) + place[3], text)
+    return PLACE.sub(lambda place: place[1] + markdown(pd.read_csv(RESULTS / f"{place[2]}.csv")) + place[3], text)
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -36,5 +34,11 @@ def cell(value) -> str:
     return str(value)
 
 
+def fill() -> None:
+    """Brings all pages up to date."""
+    for page in PAGES:
+        page.write_text(filled(page.read_text()))
+
+
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text()))
+    fill()

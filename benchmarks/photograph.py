@@ -1,0 +1,101 @@
+"""What inversion does with photographs of faces, as they are seen at 256 px, and what edits of the results do.
+
+    python benchmarks/photograph.py FOLDER --n 6
+
+Prints a row for the encoder's last step, for the search from there, and for that with a tuned generator: distances to
+the photographs, seconds for each, and the change of an attribute by an edit of +2, in its standard deviations in W,
+with the mean change of all others, and the identity cosine to the photograph.
+"""
+
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+import tyro
+from torch import Tensor
+from tqdm.auto import tqdm
+
+import restyle_lib as rl
+from restyle_lib.checkpoints.domains import DOMAINS
+from restyle_lib.evaluation import metrics, sets
+from restyle_lib.faces.attributes import NAMES, Attributes
+from restyle_lib.images import downsample
+from restyle_lib.inversion.edit import deviations, edit
+from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, load_inverter
+from restyle_lib.inversion.optimize import hybrid
+
+EDITS = ("smile", "age")
+STRENGTH = 2.0
+
+
+def photograph(
+    folder: tyro.conf.Positional[Path],
+    n: int = 6,
+    search: int = 40,
+    tuning: int = 60,
+    locality: float = 0.1,
+    aligned: bool = False,
+    out: Path | None = None,
+) -> None:
+    """Inverts the first n photographs of a folder.
+
+    search, tuning: steps of each; locality: weight of the regularisation of `restyle_lib.inversion.tune`
+    aligned: whether the photographs are FFHQ-aligned squares already
+    out: folder for a picture of each: photograph, inversion and edits, a line for each of the three
+    """
+    x = _aligned(folder, n) if aligned else sets.of_folder(folder, DOMAINS["faces"], 512)[1][:n]
+    inverter, attributes, rows = load_inverter(FOR_PHOTOGRAPHS), Attributes(), []
+    for i, photo in enumerate(tqdm(x.split(1), desc="photographs", unit="photograph")):
+        start = time.perf_counter()
+        result = inverter.invert(photo)
+        encoded = time.perf_counter()
+        result = hybrid(inverter, photo, result, search)
+        searched = time.perf_counter()
+        code = result.latents[:, -1]
+        tuned = rl.tune(inverter.G, code, photo, tuning, lambda_locality=locality)
+        seconds = encoded - start, searched - encoded, time.perf_counter() - searched
+        stages = [
+            ("encoder", inverter.G, result.latents[:, -2]),
+            (f"+ search, {search} steps", inverter.G, code),
+            (f"+ tuning, {tuning} steps", tuned, code),
+        ]
+        lines = []
+        for (stage, G, w), s in zip(stages, seconds, strict=True):
+            row, seen = _row(G, w, photo, attributes)
+            rows.append({"": stage, "seconds": s} | row)
+            lines.append(torch.cat([photo, *seen.split(1)], dim=3))
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+            rl.to_image(torch.cat(lines, dim=2)).save(out / f"{i}.png")
+    print(pd.DataFrame(rows).groupby("", sort=False).mean().round(3).T.to_string())
+
+
+@torch.no_grad()
+def _row(G, code: Tensor, photo: Tensor, attributes: Attributes) -> tuple[dict[str, float], Tensor]:
+    """Numbers of one photograph, and what they are of at 512 px: inversion and edits."""
+    edits = [code, *(edit(code, name, STRENGTH) for name in EDITS)]
+    large = torch.cat([downsample(G.synthesize(w).clamp(-1, 1), 512) for w in edits])
+    seen = downsample(large, 256)
+    target = downsample(photo, 256)
+    y, labels = seen[:1], attributes(seen) / deviations()
+    row = {
+        "L2": metrics.l2(y, target).item(),
+        "ST-LPIPS": metrics.st_lpips_distance(y, target).item(),
+        "ID": metrics.identity(y, target).item(),
+    }
+    for name, edited, label in zip(EDITS, seen[1:], labels[1:], strict=True):
+        change, own = label - labels[0], NAMES.index(name)
+        row[f"{name} {STRENGTH:+g}: wanted"] = change[own].item()
+        row[f"{name} {STRENGTH:+g}: unwanted"] = change.abs().sum().sub(change[own].abs()).item() / (len(NAMES) - 1)
+        row[f"{name} {STRENGTH:+g}: ID"] = metrics.identity(edited[None], target).item()
+    return row, large
+
+
+def _aligned(folder: Path, n: int) -> Tensor:
+    files = sorted(path for path in folder.iterdir() if path.is_file())[:n]
+    return torch.cat([downsample(rl.to_tensor(rl.open_photo(path)), 512) for path in files])
+
+
+if __name__ == "__main__":
+    tyro.cli(photograph)

@@ -1,0 +1,23 @@
+"""example.py runs as README says, and stays short enough to be read."""
+
+import subprocess
+import sys
+
+from PIL import Image
+
+from restyle_lib.paths import REPOSITORY
+
+EXAMPLE = REPOSITORY / "example.py"
+
+
+def test_it_fits_on_two_screens():
+    assert len(EXAMPLE.read_text().splitlines()) <= 100
+
+
+def test_it_inverts_searches_and_edits(tmp_path):
+    command = [sys.executable, str(EXAMPLE), "--steps", "2", "--search", "2", "--out", str(tmp_path / "grid.jpg")]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-2000:]
+    errors = [float(line.split()[-1]) for line in result.stdout.splitlines() if line.startswith("step")]
+    assert len(errors) == 2 and errors[1] < errors[0]
+    assert Image.open(tmp_path / "grid.jpg").size == (256 * 6, 256)

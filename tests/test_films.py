@@ -1,0 +1,73 @@
+"""Films: their codes begin, rest and end where they should; files play; the command says what it cannot do."""
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import restyle_lib as rl
+from restyle_lib.commands.film import film
+from restyle_lib.evaluation import sets
+from restyle_lib.reporting import films
+
+
+@pytest.fixture(scope="module")
+def codes():
+    G = rl.load_generator("faces-1024")
+    return G.map(torch.randn(3, 512, generator=torch.Generator().manual_seed(0)), 0.7)[:, None].repeat(1, 16, 1)
+
+
+def test_ways_begin_and_end_at_the_codes(codes):
+    frames = films.between(codes, seconds=0.4, rest=0.2, fps=10)
+    assert frames.shape == (2 * (2 + 4) + 2, 16, 512)
+    assert torch.equal(frames[0], codes[0]) and torch.equal(frames[6], codes[1]) and torch.equal(frames[-1], codes[2])
+    moved = frames.diff(dim=0).flatten(1).norm(dim=1)
+    assert moved[0] == 0 and moved[2] < moved[3] and moved[5] < moved[4]  # it rests, then begins and ends slowly
+    round_trip = films.between(codes, seconds=0.4, rest=0.2, fps=10, around=True)
+    assert torch.equal(round_trip[0], round_trip[-1]) and len(round_trip) == 3 * 6 + 2
+
+
+def test_an_edit_swings_to_both_sides(codes):
+    frames = films.swing(codes[0], "smile", -1, 2, seconds=0.8, fps=10)
+    assert torch.equal(frames[0], codes[0])
+    assert torch.allclose(frames[2], rl.edit(codes[:1], "smile", 2)[0], atol=1e-5)
+    assert torch.allclose(frames[6], rl.edit(codes[:1], "smile", -1)[0], atol=1e-5)
+
+
+def test_frames_are_drawn_once_where_the_code_rests(codes):
+    G, drawn = rl.load_generator("faces-64"), []
+    G.synthesize, plain = lambda w: drawn.append(w) or plain(w), G.synthesize
+    shown = list(films.frames(G, codes[[0, 0, 0, 1]], 64))
+    assert len(drawn) == 2 and len(shown) == 4 and np.array_equal(shown[0], shown[2])
+    assert shown[0].shape == (64, 64, 3) and shown[0].dtype == np.uint8
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_files_play(suffix, tmp_path):
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    images = [np.broadcast_to(np.roll(ramp, 4 * i)[None, :, None], (64, 64, 3)).copy() for i in range(6)]
+    path = films.write(tmp_path / f"film{suffix}", iter(images), fps=10)
+    if suffix == ".gif":
+        with Image.open(path) as gif:
+            assert gif.n_frames == 6 and gif.info["loop"] == 0 and gif.info["duration"] == 100
+    else:
+        with av.open(str(path)) as container:
+            shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        assert len(shown) == 6 and np.abs(shown[3].astype(int) - images[3]).mean() < 8
+
+
+def test_the_command_makes_a_morph_and_says_what_it_cannot(tmp_path):
+    people = [tmp_path / f"{name}.png" for name in sets.photographs()]
+    for path, picture in zip(people, sets.photographs().values(), strict=True):
+        picture.save(path)
+    photo = people[0]
+    out = film(people, tmp_path / "morph.gif", of="morph", steps=1, size=256, seconds=0.04)
+    with Image.open(out) as gif:
+        assert gif.size == (256, 256) and gif.n_frames > 1
+    with pytest.raises(ValueError, match="at least two"):
+        film([photo], tmp_path / "morph.mp4", of="morph")
+    with pytest.raises(ValueError, match=r"\.mp4 or \.gif"):
+        film([photo], tmp_path / "film.avi")
+    with pytest.raises(ValueError, match="no direction"):
+        film([photo], tmp_path / "film.mp4", of="edit", direction="wings")
