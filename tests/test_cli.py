@@ -19,6 +19,7 @@ from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.commands import cli
 from restyle_lib.evaluation import sets
 from restyle_lib.images import open_photo
+from restyle_lib.inversion import inverter
 from restyle_lib.making.stand_ins import random_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -189,6 +190,30 @@ def test_a_person_of_several_is_chosen(photos, tmp_path):
     result = restyle("invert", tmp_path / "group.png", "--out", tmp_path / "three", *options, "--face", "3")
     assert result.returncode == 1 and "there is no face 3: 2 found" in result.stderr
     assert restyle("invert", tmp_path / "group.png", "--out", tmp_path, *options, "--face", "me").returncode == 2
+
+
+def test_a_folder_is_aligned_and_inverted(photos, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("good.png", "sky.png"):
+        (folder / name).write_bytes((photos / name).read_bytes())
+    (folder / "notes.txt").write_text("no photograph, and not taken for one")
+    result = restyle("align", folder, "--out", tmp_path / "aligned", "--size", 128)
+    assert result.returncode == 1 and "1 aligned" in result.stdout and "1 skipped" in result.stdout
+    assert "sky.png: no face found" in result.stderr and "notes" not in result.stderr
+    (made,) = (tmp_path / "aligned").iterdir()
+    expected = rl.align(open_photo(photos / "good.png"), 128)
+    assert made.name == "good.png" and np.array_equal(np.asarray(Image.open(made)), np.asarray(expected))
+    torch.save(random_checkpoint("church", size=16, mapping=1), tmp_path / "church.pt")
+    options = ("--out", tmp_path / "out", "--steps", 1, "--model", tmp_path / "church.pt")
+    assert restyle("invert", folder, *options).returncode == 0
+    assert {path.name for path in (tmp_path / "out").glob("*-16.png")} == {"good-16.png", "sky-16.png"}
+
+
+def test_without_the_shipped_weights_one_line_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(inverter, "WEIGHTS", tmp_path)
+    with pytest.raises(ValueError, match="the shipped weights are not in .*pip install --editable"):
+        rl.load_inverter("faces/psp")
 
 
 def test_an_own_domain_is_said_with_the_command(photos, tmp_path):

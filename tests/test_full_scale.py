@@ -79,6 +79,30 @@ def test_cars_keep_their_crop_and_proportions(photographs, tmp_path, capsys):
     draws = [pool.batch(torch.Generator().manual_seed(5), 12) for _ in range(2)]
     assert torch.equal(draws[0][0], draws[1][0]) and draws[0][0].shape == (12, 3, 192, 256)
     assert draws[0][1].isnan().all() and draws[0][1].shape == (12, 16, 512)
+    # the generator's file knows no crop, but its images are looked at without the rows that it pads
+    with torch.no_grad():
+        whole = G.synthesize(G.w_avg[None])
+    assert G.resolution == (512, 512) and pool.cut.G.resolution == (384, 512)
+    seen = torch.nn.functional.adaptive_avg_pool2d(whole[:, :, 64:448], (192, 256))[0]
+    assert torch.allclose(pool.average_image, seen, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [16, 256])
+def test_faces_are_trained_at_any_size(size, tmp_path):
+    """As with the official option output_size: identity loss and IR-SE50 stay, and the encoder fits the generator."""
+    for i in range(3):
+        Image.effect_noise((300, 300), 50).convert("RGB").save(tmp_path / f"{i}.png")
+    files = Files(generator(tmp_path / "faces.pt", size), tmp_path)
+    with pytest.warns(UserWarning, match=f"at 1024 px as a rule, by this generator at {size}"):
+        job = full_size_job("restyle-psp", "faces", {"batch": 1, "steps": 1}, files, 0, torch.device("cpu"))
+    assert job.settings.lambda_id == 0.1 and job.settings.design == "ir_se50"
+    if size == 16:
+        records = []
+        with pytest.raises(StopIteration):
+            loop.train(
+                job.settings, tmp_path / "r", job.pool, watch=lambda r: records.append(r) or next(iter(())), log_every=1
+            )
+        assert records[0]["id_1"] > 0
 
 
 @pytest.mark.parametrize("name", [*DOMAINS, "own"])

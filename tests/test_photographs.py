@@ -115,8 +115,11 @@ def test_unaligned_faces_and_empty_sources_are_refused(tmp_path):
     (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(ValueError, match="not a zip archive, or a truncated one"):
         photographs(tmp_path / "broken.zip", DOMAINS["faces"])
-    with pytest.raises(ValueError, match="made at 256 px, the generator's at 512"):
-        Photographs(Blank(512), DOMAINS["church"], tmp_path, 1)
+
+
+def test_a_generator_of_another_size_is_noticed(horses):
+    with pytest.warns(UserWarning, match="horse are made at 256 px as a rule, by this generator at 512"):
+        assert Photographs(Blank(512), DOMAINS["horse"], horses, 1).average_image.shape == (3, 256, 256)
 
 
 def test_the_check_is_kept_until_a_file_changes(tmp_path, monkeypatch):
@@ -124,7 +127,9 @@ def test_the_check_is_kept_until_a_file_changes(tmp_path, monkeypatch):
     write_tree(folder, "LSUN horse")
     looked = []
     true_open = collection.open_photo
-    monkeypatch.setattr(collection, "open_photo", lambda file: looked.append(file.name) or true_open(file))
+    monkeypatch.setattr(
+        collection, "open_photo", lambda file, whole: looked.append(file.name) or true_open(file, whole)
+    )
     for source in (folder, pack(folder, tmp_path / "horse.zip")):
         looked.clear()
         first = collection.facts(collection.collection(source))
@@ -141,11 +146,11 @@ def test_an_interrupted_check_keeps_what_it_has_seen(tmp_path, monkeypatch):
     write_tree(folder, "LSUN horse")
     true_open, looked = collection.open_photo, []
 
-    def interrupted(file):
+    def interrupted(file, whole):
         looked.append(file.name)
         if len(looked) == 3:
             raise KeyboardInterrupt
-        return true_open(file)
+        return true_open(file, whole)
 
     monkeypatch.setattr(collection, "open_photo", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from restyle_lib import assets, train
-from restyle_lib.checkpoints.domains import Domain, size_of
+from restyle_lib.checkpoints.domains import DOMAINS, Domain, size_of
 from restyle_lib.commands import evaluate as evaluation
 from restyle_lib.commands import reproduce
 from restyle_lib.commands.film import film
@@ -43,7 +43,8 @@ class Effort(NamedTuple):
     tuning: int
 
 
-QUALITY = {"fast": Effort(0, 0), "good": Effort(45, 0), "best": Effort(45, 60)}
+QUALITY = {"fast": Effort(0, 0), "good": Effort(40, 0), "best": Effort(40, 60)}
+PHOTOS = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # in a folder
 LONGEST_NAME = 150  # bytes of a photograph's name that its results are named after
 PHOTO_SIZE = 256  # px of the aligned crop that an inversion starts from and that the strip shows
 TUNED_SIZE = 512  # px of the crop that a generator is tuned to
@@ -64,7 +65,7 @@ def invert(
 ) -> int:
     """Inverts photographs; writes for each a step strip, the result at full size, the crop it saw, and the latents.
 
-    photos:  image files of any kind and size
+    photos:  image files of any kind and size, or folders of them
     out:     folder, made where missing: NAME-steps.png, NAME-1024.png, NAME-input.png, NAME.safetensors
     quality: "fast", the encoder's steps, a second a photograph; "good", a search for a better code that begins there,
              some twenty seconds; "best", the generator is tuned to the photograph too, a minute, and saved as
@@ -108,7 +109,7 @@ def edit(
 ) -> int:
     """Inverts photographs and edits them; writes for each the edit at full size, a strip of what led to it, the code.
 
-    photos:    image files of any kind and size
+    photos:    image files of any kind and size, or folders of them
     out:       folder, made where missing: NAME-DIRECTION+2-strip.png, …-1024.png, ….safetensors
     direction: smile, age, pose, gender or nod; or a file (.pt, .npy, .safetensors) of a direction, [512] or [k, 512]
     strength:  in standard deviations of the attribute among the generator's faces, or times the direction of a file;
@@ -134,8 +135,38 @@ def edit(
 
 def _effort(quality: Quality | None, optimize: int | None, photos: list[Path]) -> Effort:
     """One word as numbers; who waits at a terminal for one photograph gets a good one."""
-    effort = QUALITY[quality or ("good" if len(photos) == 1 and sys.stderr.isatty() else "fast")]
+    alone = len(photos) == 1 and not photos[0].is_dir()
+    effort = QUALITY[quality or ("good" if alone and sys.stderr.isatty() else "fast")]
     return effort if optimize is None else effort._replace(search=optimize)
+
+
+def align_photos(photos: tyro.conf.Positional[list[Path]], out: Path, size: int = 1024, face: str = "1") -> int:
+    """Cuts FFHQ's square around faces, for training, or for `--aligned`; writes out/NAME.png for each.
+
+    photos: image files of any kind and size, or folders of them
+    size:   px of the squares
+    face:   which one of a photograph with several: 1 for the largest, 2 for the next …, or all of them
+    A photograph that cannot be used is reported in one line and skipped; the exit code is then 1.
+    """
+    photos = _files(photos)
+    _check_face(face)
+    if not 16 <= size <= 4096:
+        raise ValueError(f"--size is from 16 to 4096 px, not {size}")
+    out.mkdir(parents=True, exist_ok=True)
+    done, skipped, names = 0, 0, set()
+    for photo in tqdm(photos, unit="image"):
+        try:
+            crops = _prepare(photo, DOMAINS["faces"], False, face, size)
+        except PhotoError as error:
+            message = str(error) if str(photo) in str(error) else f"{photo}: {error}"
+            tqdm.write(f"skipped {message}", file=sys.stderr)
+            skipped += 1
+        else:
+            for crop in crops:
+                _save_image(crop, out / f"{_unique(photo.stem, names)}.png")
+                done += 1
+    print(f"{done} aligned into {out}" + (f", {skipped} skipped" if skipped else ""))
+    return 1 if skipped else 0
 
 
 def _opened(model: str, domain: str | None, input_size: str | None, device: str | None) -> Inverter:
@@ -154,10 +185,8 @@ def _each(
     face: str = "1",
 ) -> int:
     """Inverts each photograph and gives keep(name, crop, result, G) what came of it; the exit code."""
-    if not photos:
-        raise ValueError("no photographs given; name one or more image files")
-    if face != "all" and not (face.isdecimal() and int(face)):
-        raise ValueError(f"--face is 1 for the largest, 2 for the next, and so on, or all; not {face}")
+    photos = _files(photos)
+    _check_face(face)
     G = inverter.full_generator().to(inverter.y_avg.device)
     if effort.tuning and not isinstance(G, MobileGenerator):
         raise ValueError("best tunes the embedded generator, and this model has one of its own: use --quality good")
@@ -194,7 +223,27 @@ def _each(
     return 1 if skipped else 0
 
 
-def _prepare(photo: Path, domain: Domain, aligned: bool, face: str, size: int) -> list[Image.Image]:
+def _files(photos: list[Path]) -> list[Path]:
+    """The photographs named, and the image files of each folder that is. Raises ValueError where there are none."""
+    inside = {
+        folder: sorted(path for path in folder.iterdir() if _is_photo(path)) for folder in photos if folder.is_dir()
+    }
+    found = [path for photo in photos for path in inside.get(photo, [photo])]
+    if not found:
+        raise ValueError("no photographs given; name one or more image files, or a folder that has some")
+    return found
+
+
+def _is_photo(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".") and path.suffix.lower() in PHOTOS
+
+
+def _check_face(face: str) -> None:
+    if face != "all" and not (face.isdecimal() and int(face)):
+        raise ValueError(f"--face is 1 for the largest, 2 for the next, and so on, or all; not {face}")
+
+
+def _prepare(photo: Path, domain: Domain, aligned: bool, face: str, size: int = PHOTO_SIZE) -> list[Image.Image]:
     """What is to be inverted of a photograph, one or several faces of it; what to know about them is written."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")  # once for each photograph, not once for all
@@ -298,6 +347,7 @@ COMMANDS = {
     "invert": invert,
     "edit": edit,
     "film": film,
+    "align": align_photos,
     "eval": evaluation.run,
     "convert": convert,
     "train": train.run,

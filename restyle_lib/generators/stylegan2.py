@@ -5,6 +5,7 @@ kernel when the activations are scaled before it (modulation) and after it (demo
 read backwards. Equalised learning rates are folded into the weights when they are loaded.
 """
 
+import copy
 import math
 from collections.abc import Mapping as Dict
 
@@ -227,6 +228,14 @@ def from_ada(state: Dict[str, Tensor], clamp: float | None = None, label: int = 
         tensors[f"to_rgb.{i}.weight"] = weight / math.sqrt(weight[0].numel())
         tensors[f"to_rgb.{i}.bias"] = state[f"{name}.bias"]
     return _loaded(G, tensors)
+
+
+def keeping_rows(G: StyleGAN2, rows: tuple[float, float]) -> StyleGAN2:
+    """The same generator, tensors shared, whose square images keep this share of their rows, from and to."""
+    G = copy.copy(G)
+    G.crop = tuple(round(share * G.resolution[1]) for share in rows)
+    G.resolution = (G.crop[1] - G.crop[0], G.resolution[1])
+    return G
 
 
 def geometry(G: StyleGAN2) -> dict:

@@ -171,7 +171,12 @@ def load_inverter(name: str | Path, domain: str | None = None, input_size: tuple
     told = domains.named(domain) if domain else None
     path = _shipped(name) or Path(name)
     if not path.is_file():
-        raise ValueError(f"no inverter {str(name)!r}; shipped are {', '.join(shipped_inverters())}, or give a path")
+        if not (shipped := shipped_inverters()):
+            raise ValueError(
+                f"no inverter {str(name)!r}: the shipped weights are not in {WEIGHTS}; "
+                "install from a checkout with `pip install --editable .`, or give a checkpoint's path"
+            )
+        raise ValueError(f"no inverter {str(name)!r}; shipped are {', '.join(shipped)}, or give a path")
     return _opened(path, *checkpoints.read(path), told, input_size)
 
 

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from restyle_lib.checkpoints.domains import Domain
+from restyle_lib.generators.stylegan2 import keeping_rows
 from restyle_lib.images import PhotoError, open_photo, to_float, to_tensor, to_uint8
 from restyle_lib.inversion.inverter import Viewed
 from restyle_lib.paths import save_atomically
@@ -44,10 +46,13 @@ class Photographs:
         report:  CSV file to be written: every image that is left out or converted, and why
         start:   a pretrained backbone that the encoder begins with
 
-        Raises ValueError where the generator is not of the domain's size, and where too few images can be used.
+        Raises ValueError where too few images can be used; warns where the generator is not of the domain's usual size.
         """
         if domain.output_size and domain.output_size != G.resolution[1]:
-            raise ValueError(f"{domain.name} are made at {domain.output_size} px, the generator's at {G.resolution[1]}")
+            sizes = f"at {domain.output_size} px as a rule, by this generator at {G.resolution[1]}"
+            warnings.warn(f"images of {domain.name} are made {sizes}; training takes any", stacklevel=2)
+        if domain.rows and G.resolution[0] == G.resolution[1]:  # a generator's own file does not say what it pads
+            G = keeping_rows(G, domain.rows)
         self.cut, self.domain, self.device, self.start = Viewed(G, domain.input_size), domain, G.w_avg.device, start
         self.slots = self.cut.slots_read
         with torch.no_grad():
