@@ -49,7 +49,7 @@ def photograph(
     search, tuning: steps of each; locality: weight of the regularisation of `restyle_lib.inversion.tune`
     aligned: whether the photographs are FFHQ-aligned squares already
     out: folder for a picture of each: photograph, inversion and edits, a line for each stage
-    save: name of the photographs' source; the table then goes to data/results/photographs.csv
+    save: name of the photographs' source; the table then goes to data/results/benchmark_photographs.csv
     """
     x = _aligned(folder, n) if aligned else sets.of_folder(folder, DOMAINS["faces"], 512)[1][:n]
     inverter, attributes, rows = load_inverter(FOR_PHOTOGRAPHS), Attributes(), []
@@ -86,7 +86,7 @@ def photograph(
         ]
         machine = f"{measure.machine(best_device())}, batch 1"
         table = pd.DataFrame(table).assign(photographs=save, n=len(x), machine=machine)
-        save_table(table.rename(columns={"": "method", "seconds": "s / image"}), RESULTS / "photographs.csv")
+        save_table(table.rename(columns={"": "method", "seconds": "s / image"}), RESULTS / "benchmark_photographs.csv")
 
 
 def interval(values: pd.Series) -> str:
