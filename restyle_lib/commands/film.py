@@ -53,7 +53,7 @@ def film(
     trails = []
     for photo in tqdm(photos, desc="inverting", unit="photograph"):
         image = open_photo(photo)
-        x = to_tensor(image.resize((1024, 1024)) if aligned else inverter.domain.prepare(image))
+        x = to_tensor((inverter.domain.cropped if aligned else inverter.domain.prepare)(image))
         result = inverter.invert(x, steps)
         trails.append((hybrid(inverter, x, result, optimize) if optimize else result).latents[0])
     codes = script(of, trails, direction, strength, seconds)

@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from restyle_lib import encoders, losses
+from restyle_lib.evaluation.evaluate import now
 from restyle_lib.faces.identity import shared
 from restyle_lib.features.perceptual import st_lpips
 from restyle_lib.generators import render_sets
@@ -35,6 +36,7 @@ from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.images import to_float, to_uint8
 from restyle_lib.inversion.inverter import save_inverter
 from restyle_lib.precision import autocast, best_device
+from restyle_lib.training.adversary import R1_EVERY, R1_WEIGHT, latent_discriminator
 from restyle_lib.training.sources.renders import disturb, scatter
 
 SIZE = 256  # px that encoders and losses see
@@ -446,21 +448,15 @@ def learn_loop(
         if image_critic:
             image_critic.learn(x, y)
         loop.put(i, codes, y)
-        if (now := time.perf_counter()) - told > 15 or iteration in (0, 40):
-            told = now
-            record = {"passes": (iteration + 1) * plan.batch, "seconds": round(now - started, 1)}
+        if (moment := time.perf_counter()) - told > 15 or iteration in (0, 40):
+            told = moment
+            record = {"passes": (iteration + 1) * plan.batch, "seconds": round(moment - started, 1)}
             record |= {name: round(value.item(), 4) for name, value in (terms | {"gradient": norm}).items()}
             log(record)
-        if now > deadline:
+        if moment > deadline:
             break
     taken = (iteration + 1) * plan.batch
     return learner.ema, {"passes": taken, "of": passes, "seconds": round(time.perf_counter() - started, 1)}
-
-
-def latent_discriminator(latent: int = 512, layers: int = 4) -> nn.Module:
-    """Codes [B, 512] -> scores [B]: the multilayer perceptron of e4e."""
-    hidden = [part for _ in range(layers) for part in (nn.Linear(latent, latent), nn.LeakyReLU(0.2))]
-    return nn.Sequential(*hidden, nn.Linear(latent, 1), nn.Flatten(0))
 
 
 def image_discriminator() -> nn.Module:
@@ -484,8 +480,8 @@ class Critic:
         self.network.requires_grad_(True)
         self.optimizer.zero_grad()
         loss = losses.discrimination(self.network, real.float(), fake.float())
-        if self.taken % 16 == 0:
-            loss = loss + 10 / 2 * 16 * losses.r1(self.network, real.float())
+        if self.taken % R1_EVERY == 0:
+            loss = loss + R1_WEIGHT / 2 * R1_EVERY * losses.r1(self.network, real.float())
         loss.backward()
         self.optimizer.step()
         self.network.requires_grad_(False)
@@ -557,21 +553,16 @@ def train(
     trial:       batches whose speed is measured
     batch:       images of a batch of the loop, at least 3
     """
-    torch.manual_seed(seed)
-    torch.backends.cudnn.benchmark = True
-    torch.set_float32_matmul_precision("high")
-    device, end = best_device(), STARTED + 60 * minutes
-    out.mkdir(parents=True, exist_ok=True)
-    states.mkdir(parents=True, exist_ok=True)
-    world = make_world(inputs, device, renders, heldout, batch, compiled, seed)
+    end = begin(out, states, minutes, seed)
+    world = make_world(inputs, best_device(), renders, heldout, batch, compiled, seed)
     start = learn_pairs(world, encoders.build(6, 16, 16, "simplified-256"), pairs_share * 60 * minutes)
     keep(world, out, states, "start", start, None, {"passes": 0}, validate(world, start, batch))
     for i, name in enumerate(names):
         plan = replace(PLANS[name], batch=batch)
         encoder = encoders.build(plan.in_channels, 16, 16, plan.design, plan.progressive)
         encoder.begin_as(start.cpu())
-        now = time.perf_counter()
-        if now > end - 5:
+        since = time.perf_counter()
+        if since > end - 5:
             tell(f"no time is left for {name}")
             continue
         if not passes:  # the first one's speed says how many passes all can have
@@ -580,7 +571,7 @@ def train(
             tell(f"{passes} passes for each")
         trained, record = learn_loop(world, plan, encoder, passes, end, lambda r, name=name: tell(f"{name} {r}"))
         keep(world, out, states, name, trained, plan, record, validate(world, trained, batch))
-        tell(f"{name}: {time.perf_counter() - now:.1f} s, {len(names) - i - 1} left")
+        tell(f"{name}: {time.perf_counter() - since:.1f} s, {len(names) - i - 1} left")
 
 
 def extend(
@@ -599,16 +590,11 @@ def extend(
     seed: int = 1,
 ) -> None:
     """Trains one encoder on, for as long as there is time; writes out/NAME-long.safetensors."""
-    torch.manual_seed(seed)
-    torch.backends.cudnn.benchmark = True
-    torch.set_float32_matmul_precision("high")
-    device, end = best_device(), STARTED + 60 * minutes
-    out.mkdir(parents=True, exist_ok=True)
+    end = begin(out, states, minutes, seed)
     plan = replace(PLANS[name], lr=lr, batch=batch)
-    world = make_world(inputs, device, renders, heldout, plan.batch, compiled, seed)
+    world = make_world(inputs, best_device(), renders, heldout, plan.batch, compiled, seed)
     encoder = encoders.build(plan.in_channels, 16, 16, plan.design, plan.progressive)
     encoder.load_state_dict(load_file(states / f"{name}.safetensors"))
-    encoder.to(device)
     passes = passes or int(0.97 * speed(world, plan, encoder, trial) * (end - time.perf_counter() - 4))
     trained, record = learn_loop(world, plan, encoder, passes, end, lambda r: tell(f"{name} {r}"))
     keep(world, out, states, f"{name}-long", trained, plan, record, validate(world, trained, plan.batch))
@@ -632,21 +618,23 @@ def parts_of_a_pass(world: World, plan: Plan, encoder: nn.Module, repeats: int =
     for name, (work, given) in parts.items():
         for i in range(repeats + 2):
             if i == 2:
-                synchronize(world.device)
-                started = time.perf_counter()
+                started = now(world.device)
             with autocast(world.device):
                 loss = work() if given is None else work(given.detach().requires_grad_())
             if given is not None:
                 loss.backward()
-        synchronize(world.device)
-        found[name] = round((time.perf_counter() - started) / repeats / plan.batch * 1e3, 3)
+        found[name] = round((now(world.device) - started) / repeats / plan.batch * 1e3, 3)
     return found
 
 
-def synchronize(device: torch.device) -> None:
-    """Waits for a GPU."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def begin(out: Path, states: Path, minutes: float, seed: int) -> float:
+    """Prepares a run: its folders, its seed, a GPU's fastest arithmetic; returns the time at which it must end."""
+    for folder in (out, states):
+        folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    return STARTED + 60 * minutes
 
 
 def speed(world: World, plan: Plan, encoder: nn.Module, trial: int) -> float:
