@@ -18,9 +18,10 @@ def device_named(name: str | None) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
-    # What PyTorch raises, in this order: for a backend that it was built without (CUDA, XPU), for one that it has no
-    # operations of (MPS elsewhere than on a Mac), and for a word that names none, or a GPU that is not there.
-    except (AssertionError, NotImplementedError, RuntimeError) as error:
+    # What PyTorch raises, in this order: for a backend that it was built without (CUDA, XPU), for one that comes with a
+    # package of its own (HPU), for one that it has no operations of (MPS elsewhere than on a Mac), and for a word that
+    # names none, or a GPU that is not there.
+    except (AssertionError, ImportError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"device {name!r} cannot be used here; leave --device out for the best there is") from error
     return device
 

@@ -18,3 +18,9 @@ def test_autocast_follows_the_hardware(fast, monkeypatch):
 
 def test_the_answer_on_this_machine_is_a_bool():
     assert precision.has_fast_bf16(torch.device("cpu")) in (True, False)
+
+
+@pytest.mark.parametrize("name", ["hpu", "ipu", "meta", "mps:9", "privateuseone", "xla", "xpu:99", "cuda:99", "gpu", ""])
+def test_a_device_that_is_not_here_is_one_clear_error(name):
+    with pytest.raises(ValueError, match=f"device '{name}' cannot be used here; leave --device out"):
+        precision.device_named(name)
