@@ -4,7 +4,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import torch
 import tyro
@@ -27,27 +26,15 @@ from restyle_lib.inversion import edit as editing
 from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Inverter, load_inverter
 from restyle_lib.inversion.inverter import convert as convert_checkpoint
 from restyle_lib.inversion.optimize import hybrid
+from restyle_lib.inversion.quality import PHOTO_SIZE, QUALITY, TUNED_SIZE, Effort, Quality
 from restyle_lib.inversion.result import Inversion
 from restyle_lib.inversion.tune import save_tuned, tune
 from restyle_lib.paths import save_atomically
 from restyle_lib.precision import device_named
 from restyle_lib.reporting import figures
 
-Quality = Literal["fast", "good", "best"]
-
-
-class Effort(NamedTuple):
-    """What follows the encoder's steps: steps of the search for a code, and of tuning the generator to it."""
-
-    search: int
-    tuning: int
-
-
-QUALITY = {"fast": Effort(0, 0), "good": Effort(40, 0), "best": Effort(40, 60)}
 PHOTOS = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # in a folder
 LONGEST_NAME = 150  # bytes of a photograph's name that its results are named after
-PHOTO_SIZE = 256  # px of the aligned crop that an inversion starts from and that the strip shows
-TUNED_SIZE = 512  # px of the crop that a generator is tuned to
 
 
 def invert(
