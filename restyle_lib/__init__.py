@@ -7,7 +7,8 @@ import os
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from restyle_lib.assets import AssetError
-from restyle_lib.faces.align import NoFaceError, align
+from restyle_lib.faces.align import NoFaceError, align, find_square
+from restyle_lib.faces.paste import paste
 from restyle_lib.generators import load_generator
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
 from restyle_lib.inversion.edit import edit
@@ -21,10 +22,12 @@ __all__ = [
     "PhotoError",
     "align",
     "edit",
+    "find_square",
     "load_generator",
     "load_inverter",
     "open_photo",
     "optimize",
+    "paste",
     "to_image",
     "to_tensor",
     "tune",

@@ -43,6 +43,21 @@ def align(image: Image.Image, size: int = 1024, face: int = 1) -> Image.Image:
     hardly a face as FFHQ has them, and then crops without its landmarks if these make no sense.
     """
     image = upright_rgb(image)
+    return cut_square(image, find_square(image, face), size)
+
+
+def align_all(image: Image.Image, size: int = 1024) -> list[Image.Image]:
+    """The crops of all faces as `align` makes them, largest first; an empty list where there is none."""
+    image = upright_rgb(image)
+    return [cut_square(image, square, size) for square in find_squares(image)]
+
+
+def find_square(image: Image.Image, face: int = 1) -> np.ndarray:
+    """Where `align` crops: the corners [4, 2] of the square in pixels of an upright RGB image.
+
+    Top left, bottom left, bottom right, top right; they may lie outside the image. `cut_square` cuts it out, and
+    `faces.paste.paste` puts a face back there. face, errors and warnings: as for `align`.
+    """
     if face < 1:
         raise ValueError(f"face must be 1 for the largest, 2 for the next, and so on, not {face}")
     faces = find_faces(image, small=face > 1)
@@ -53,25 +68,24 @@ def align(image: Image.Image, size: int = 1024, face: int = 1) -> Image.Image:
         )
     if face > len(faces):
         raise NoFaceError(f"there is no face {face}: {len(faces)} found")
-    return _aligned(image, faces[face - 1], size)
+    return _square(image, faces[face - 1])
 
 
-def align_all(image: Image.Image, size: int = 1024) -> list[Image.Image]:
-    """The crops of all faces as `align` makes them, largest first; an empty list where there is none."""
-    image = upright_rgb(image)
-    return [_aligned(image, face, size) for face in find_faces(image, small=True)]
+def find_squares(image: Image.Image) -> list[np.ndarray]:
+    """The squares of all faces as `find_square` finds them, largest first; an empty list where there is none."""
+    return [_square(image, face) for face in find_faces(image, small=True)]
 
 
-def _aligned(image: Image.Image, face: Face, size: int) -> Image.Image:
+def _square(image: Image.Image, face: Face) -> np.ndarray:
     # The detector's box is rough. Landmarks found again in the aligned frame, as the network was trained, are better.
     square = face_square(find_landmarks(image, face.box))
     points = _landmarks_within(image, square)
     if why := implausible(image, points):
-        warnings.warn(f"{why}; the crop is level, and results may be poor", AlignmentWarning, stacklevel=3)
-        return cut_square(image, level_square(face.box), size)
+        warnings.warn(f"{why}; the crop is level, and results may be poor", AlignmentWarning, stacklevel=4)
+        return level_square(face.box)
     if why := doubtful(image, points):
-        warnings.warn(f"{why}; results may be poor", AlignmentWarning, stacklevel=3)
-    return cut_square(image, face_square(points), size)
+        warnings.warn(f"{why}; results may be poor", AlignmentWarning, stacklevel=4)
+    return face_square(points)
 
 
 def _landmarks_within(image: Image.Image, square: np.ndarray) -> np.ndarray:
