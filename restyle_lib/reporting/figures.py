@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from restyle_lib.evaluation.methods import COLOURS
 from restyle_lib.evaluation.metrics import HIGHER_IS_BETTER
 from restyle_lib.images import to_uint8
+from restyle_lib.inversion.inverter import Inverter
 
 PALETTE = sns.color_palette("colorblind")
 
@@ -35,14 +36,23 @@ def save(figure: plt.Figure, path: Path) -> plt.Figure:
     return figure
 
 
-def image_grid(rows: Sequence[Tensor], columns: Sequence[str], labels: Sequence[str] = (), cell: float = 1.5):
+def image_grid(
+    rows: Sequence[Tensor],
+    columns: Sequence[str],
+    labels: Sequence[str] = (),
+    cell: float = 1.5,
+    captions: Sequence[Sequence[str]] = (),
+) -> plt.Figure:
     """A grid of images: rows of [n, 3, h, w] in [-1, 1] under column titles, with optional row labels.
 
-    cell: inches of an image's width; titles and labels come in addition, so that images fill their cells.
+    cell:     inches of an image's width; titles and labels come in addition, so that images fill their cells
+    captions: a line of text below each image, row by row
     """
     height, width = rows[0].shape[2:]
     lines = 1 + max((title.count("\n") for title in columns), default=0)
-    size = (cell * len(columns) + 0.3 * bool(labels), cell * height / width * len(rows) + 0.1 + 0.22 * lines)
+    captioned = sum(any(line) for line in captions)
+    text = 0.1 + 0.22 * lines + 0.18 * captioned
+    size = (cell * len(columns) + 0.3 * bool(labels), cell * height / width * len(rows) + text)
     figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
     for i, (row, line) in enumerate(zip(rows, axes, strict=True)):
@@ -53,6 +63,8 @@ def image_grid(rows: Sequence[Tensor], columns: Sequence[str], labels: Sequence[
             sns.despine(ax=axis, left=True, bottom=True)
             if i == 0:
                 axis.set_title(columns[j])
+            if captions:
+                axis.set_xlabel(captions[i][j], fontsize=4.6 * cell, labelpad=2)
         if labels:
             line[0].set_ylabel(labels[i])
     return figure
@@ -168,21 +180,21 @@ def _with_legend(figure: plt.Figure, axis: plt.Axes) -> plt.Figure:
     return figure
 
 
-def architecture(encoder: nn.Module, G: nn.Module) -> plt.Figure:
-    """The loop as a diagram, with the parameter counts of the parts."""
+def architecture(inverter: Inverter) -> plt.Figure:
+    """The loop of a shipped inverter as a diagram, with the parameter counts of the parts."""
 
     def millions(module: nn.Module) -> str:
         return f"{sum(p.numel() for p in module.parameters()) / 1e6:.2f} M"
 
-    size = G.resolution[0]
+    encoder, G, (height, width) = inverter.encoder, inverter.G, inverter.input_size
     figure, axis = plt.subplots(figsize=(11, 3))
     for x, y, text in [
-        (0.3, 1.7, f"image  x\n3 × {size} × {size}"),
-        (0.3, 0.3, f"reconstruction  ŷ\n3 × {size} × {size}"),
+        (0.3, 1.7, f"image  x\n3 × {height} × {width}"),
+        (0.3, 0.3, f"reconstruction  ŷ\n3 × {height} × {width}"),
         (2.6, 1.0, f"backbone\n{millions(encoder.body)}"),
-        (4.7, 1.0, f"style heads\n{encoder.heads.heads} × 512, {millions(encoder.heads)}"),
+        (4.7, 1.0, f"style heads\n{encoder.n_heads} × 512, {millions(encoder.heads)}"),
         (6.9, 1.0, f"w + Δ\n{encoder.n_styles} × 512"),
-        (9.1, 1.0, f"generator\nfrozen, {size} px\n{millions(G)}"),
+        (9.1, 1.0, f"generator\nfrozen, {G.resolution[0]} px\n{millions(G)}"),
     ]:
         axis.text(x, y, text, ha="center", va="center", bbox={"boxstyle": "round,pad=0.6", "fc": "white", "ec": "0.4"})
     arrow = {"arrowstyle": "->", "color": "0.3"}
@@ -191,7 +203,7 @@ def architecture(encoder: nn.Module, G: nn.Module) -> plt.Figure:
         ((1.15, 0.3), (2.0, 0.8)),
         ((3.15, 1), (3.75, 1)),
         ((5.65, 1), (6.3, 1)),
-        ((7.5, 1), (8.3, 1)),
+        ((7.5, 1), (8.15, 1)),
     ]:
         axis.annotate("", end, start, arrowprops=arrow)
     axis.plot([9.1, 9.1, 0.3], [0.3, -0.8, -0.8], color="C0", linewidth=1.2)

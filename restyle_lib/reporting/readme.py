@@ -1,18 +1,29 @@
-"""The tables in README and docs/ are the files in data/results: `python -m restyle_lib.reporting.readme` fills them."""
+"""The tables in README and docs/ are the files in data/results, and the settings that stand in the code.
+
+`python -m restyle_lib.reporting.readme` fills them.
+"""
 
 import re
 
 import pandas as pd
 
 from restyle_lib.paths import REPOSITORY, RESULTS
+from restyle_lib.reporting import settings
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
+FROM_CODE = {"settings": settings.reasons, "settings_of_domains": settings.domains}
+
 
 def filled(text: str) -> str:
-    """`text` with every place `<!-- table: NAME --> … <!-- end -->` holding the table of data/results/NAME.csv."""
-    return PLACE.sub(lambda place: place[1] + markdown(pd.read_csv(RESULTS / f"{place[2]}.csv")) + place[3], text)
+    """`text` with every place `<!-- table: NAME --> … <!-- end -->` holding the table of that name."""
+    return PLACE.sub(lambda place: place[1] + markdown(named(place[2])) + place[3], text)
+
+
+def named(name: str) -> pd.DataFrame:
+    """The table of data/results/NAME.csv, or the one that the code makes."""
+    return FROM_CODE[name]() if name in FROM_CODE else pd.read_csv(RESULTS / f"{name}.csv")
 
 
 def markdown(table: pd.DataFrame) -> str:
