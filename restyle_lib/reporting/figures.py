@@ -64,7 +64,7 @@ def image_grid(
             if i == 0:
                 axis.set_title(columns[j])
             if captions:
-                axis.set_xlabel(captions[i][j], fontsize=4.6 * cell, labelpad=2)
+                axis.set_xlabel(captions[i][j], fontsize=5.2 * cell, labelpad=2)
         if labels:
             line[0].set_ylabel(labels[i])
     return figure

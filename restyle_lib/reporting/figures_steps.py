@@ -9,7 +9,7 @@ from torch import Tensor
 from restyle_lib.evaluation import metrics
 from restyle_lib.reporting.figures import image_grid
 
-LARGEST = 0.6  # error that is drawn brightest, of pixels in [-1, 1]
+LARGEST = 1.0  # error that is drawn brightest, of pixels in [-1, 1]
 
 
 def measured(images: Tensor, trail: Tensor, labels: Sequence[str]) -> plt.Figure:
