@@ -2,6 +2,7 @@
 
 import io
 import os
+import stat
 import threading
 import warnings
 from functools import cache
@@ -11,10 +12,13 @@ from typing import BinaryIO
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageCms, ImageFile, ImageOps
 from torch import Tensor
 
+# What Pillow may take a file for. It knows more, some of which call other programs (PostScript) or are seldom tested.
+FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # brands in the head of a file
+ROW_BY_ROW = {"JPEG", "MPO", "PNG"}  # from the top; a BMP begins at the bottom, a GIF has every eighth row first
 MOST_MISSING = 0.2  # of a picture's rows, for it to be used
 ENOUGH_SCANS = 7  # of a progressive JPEG, which has ten as a rule; the last three only sharpen
 _LENIENT = threading.Lock()
@@ -25,36 +29,61 @@ class PhotoError(ValueError):
 
 
 def open_photo(file: Path | str | BinaryIO, whole: bool = False) -> Image.Image:
-    """The photograph in a file, upright (EXIF orientation applied), RGB, 8 bits.
+    """The photograph in a file, upright (EXIF orientation applied), RGB, 8 bits, sRGB.
 
     file:  a path, or an open binary file that can seek and has a `name`, which messages begin with
     whole: a file that lacks its end is an error too; else it is one where much is missing, and a warning otherwise
-    Grey, palette, CMYK, 16-bit and transparent images are converted; transparency shows white. HEIC needs the package
-    pillow-heif. Raises PhotoError for a missing, empty, truncated or oversized file, and for one that is not an image.
+    Grey, palette, CMYK, 16-bit and transparent images are converted; transparency shows white; of an animation it is
+    the first picture. HEIC needs the package pillow-heif. Raises PhotoError for a missing, empty, truncated or
+    oversized file, and for one that is not an image.
     """
-    if isinstance(file, Path | str):
-        file = name = Path(file)
-        if file.is_dir():
-            raise PhotoError(f"{name}: a folder; name the photographs in it")
-        if not file.is_file():
-            raise PhotoError(f"{name}: no such file")
-        size = file.stat().st_size
-    else:
-        name, size = file.name, file.seek(0, os.SEEK_END)
-        file.seek(0)
-    if size == 0:
+    if not isinstance(file, Path | str):
+        return _read(file, whole)
+    with open_file(Path(file)) as opened:
+        return _read(opened, whole)
+
+
+def open_file(path: Path) -> BinaryIO:
+    """An ordinary file, opened for reading. Raises PhotoError where there is none, or something else."""
+    _check_place(path)
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise PhotoError(f"{path}: cannot be opened ({error.strerror})") from error
+
+
+def _check_place(path: Path) -> None:
+    """Raises PhotoError where there is no file; a pipe would make its reader wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise PhotoError(f"{path}: no such file" + " behind that link" * path.is_symlink()) from error
+    except (OSError, ValueError) as error:  # may not be looked at, links in a circle, a name of 300 letters
+        raise PhotoError(f"{path}: cannot be opened ({getattr(error, 'strerror', error)})") from error
+    if stat.S_ISDIR(mode):
+        raise PhotoError(f"{path}: a folder; name the photographs in it")
+    if not stat.S_ISREG(mode):
+        raise PhotoError(f"{path}: a pipe or a device, not a file")
+
+
+def _read(file: BinaryIO, whole: bool) -> Image.Image:
+    """As `open_photo`, of an open file."""
+    name = file.name
+    if file.seek(0, os.SEEK_END) == 0:
         raise PhotoError(f"{name}: the file is empty")
-    heic = _is_heic(file)
+    file.seek(0)
+    head = file.read(12)
+    heic = head[4:8] == b"ftyp" and head[8:12] in HEIC
     try:
         if heic:
             _read_heic()
-        with Image.open(file) as image:
+        with _open(file) as image:
             try:
                 image.load()
             except (OSError, SyntaxError) as error:
                 if whole or "truncated" not in str(error):
                     raise
-                return upright_rgb(_without_its_end(file, str(name), error))
+                return upright_rgb(_without_its_end(file, name, error))
             return upright_rgb(image)
     except PhotoError:
         raise
@@ -64,19 +93,18 @@ def open_photo(file: Path | str | BinaryIO, whole: bool = False) -> Image.Image:
         if heic:
             advice = "`pip install pillow-heif` and it opens, or export it as JPEG"
             raise PhotoError(f"{name}: a HEIC photograph, as phones take them; {advice}") from error
-        raise PhotoError(f"{name}: not an image that Pillow can read") from error
+        raise PhotoError(f"{name}: not an image that is read here; export it as JPEG or PNG") from error
     except Exception as error:  # decoders fail in many ways on damaged files
         raise PhotoError(f"{name}: damaged or truncated image ({error}); export it again") from error
 
 
-def _is_heic(file: Path | BinaryIO) -> bool:
-    """Whether a file begins as HEIC does, whatever its name is."""
-    if isinstance(file, Path):
-        with file.open("rb") as opened:
-            return _is_heic(opened)
-    head = file.read(12)
-    file.seek(0)
-    return head[4:8] == b"ftyp" and head[8:12] in HEIC
+def _open(file: BinaryIO) -> Image.Image:
+    """The image in a file, not decoded yet."""
+    Image.init()
+    with warnings.catch_warnings():
+        # Pillow warns from half the size on from which it refuses; cameras make such photographs
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 @cache
@@ -89,39 +117,72 @@ def _read_heic() -> None:
     pillow_heif.register_heif_opener()
 
 
-def _without_its_end(file: Path | BinaryIO, name: str, error: Exception) -> Image.Image:
+def _without_its_end(file: BinaryIO, name: str, error: Exception) -> Image.Image:
     """The image in a file that ends too early, under a warning. Raises PhotoError where much of it is missing."""
-    data = file.read_bytes() if isinstance(file, Path) else file.seek(0) or file.read()
-    with _LENIENT, Image.open(io.BytesIO(data)) as image:
+    file.seek(0)
+    data = file.read()
+    with _LENIENT, _open(io.BytesIO(data)) as image:
         ImageFile.LOAD_TRUNCATED_IMAGES = True  # for all threads: none but this one meets a file that ends too early
         try:
             image.load()
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = False
         # what is missing shows as rows of one colour at the bottom; in a progressive file, as scans that never come
-        rows = np.asarray(image.convert("RGB"))
-        filled = (rows == rows[-1, 0]).all((1, 2))[::-1]
-        missing = 1.0 if filled.all() else filled.argmin() / len(rows)
+        rows = np.asarray(image)
+        filled = next((i for i, row in enumerate(rows[::-1]) if (row != rows[-1, 0]).any()), len(rows))
+        missing = filled / len(rows)
         blurred = image.info.get("progressive") and data.count(b"\xff\xda") < ENOUGH_SCANS
-        if missing > MOST_MISSING or blurred:
+        elsewhere = image.format not in ROW_BY_ROW or image.info.get("interlace")
+        if missing > MOST_MISSING or blurred or elsewhere:
             raise PhotoError(f"{name}: damaged or truncated image ({error}); export it again") from error
-    warnings.warn(f"{name}: the file lacks its end and {missing:.0%} of the picture; it is used as it is", stacklevel=3)
+    warnings.warn(f"{name}: the file lacks its end and {missing:.0%} of the picture; it is used as it is", stacklevel=4)
     return image
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL image as upright 8-bit RGB."""
-    image = ImageOps.exif_transpose(image)
+    """Any PIL image as upright 8-bit RGB in the colours of sRGB, without its file's notes: of the result, a copy."""
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception:  # a camera's notes can be broken in many ways, and the picture be whole
+        image = image.copy()
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        # 16-bit files fill 0..65535; other integers and floats are taken as 0..1, 0..255 or 0..65535, as they fit
-        peaks = [65535] if image.mode.startswith("I;16") else [255, 65535] if image.mode == "I" else [1, 255, 65535]
-        peak = next((peak for peak in peaks if values.max() <= peak), 65535)
-        image = Image.fromarray((values / peak * 255).clip(0, 255).round().astype(np.uint8))
+        image = Image.fromarray(_in_8_bits(image))
+    image = _in_srgb(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    image.info.clear()  # it would no longer be true
+    return image
+
+
+def _in_8_bits(image: Image.Image) -> np.ndarray:
+    """Grey values in 0..255 of an image of integers or floats; what is not a number becomes black."""
+    values = np.array(image, dtype=np.float32)
+    finite = values[np.isfinite(values)]
+    highest = finite.max() if finite.size else 1
+    # 16-bit files fill 0..65535; other integers and floats are taken as 0..1, 0..255 or 0..65535, as they fit
+    peaks = [65535] if image.mode.startswith("I;16") else [255, 65535] if image.mode == "I" else [1, 255, 65535]
+    peak = next((peak for peak in peaks if highest <= peak), 65535)
+    np.nan_to_num(values, copy=False, nan=0, posinf=peak, neginf=0)
+    return (values * (255 / peak)).clip(0, 255).round().astype(np.uint8)
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """The image with its colour profile applied, where it has one that fits and that is not of sRGB itself."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    try:
+        found = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(found):
+            return image
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        return ImageCms.profileToProfile(image, found, ImageCms.createProfile("sRGB"), outputMode=mode)
+    except (ImageCms.PyCMSError, OSError, ValueError):  # broken, or of another kind of pixels: as if there were none
+        return image
 
 
 def to_tensor(image: Image.Image) -> Tensor:

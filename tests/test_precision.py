@@ -20,7 +20,7 @@ def test_the_answer_on_this_machine_is_a_bool():
     assert precision.has_fast_bf16(torch.device("cpu")) in (True, False)
 
 
-@pytest.mark.parametrize("name", ["hpu", "ipu", "meta", "mps:9", "privateuseone", "xla", "xpu:99", "cuda:99", "gpu", ""])
+@pytest.mark.parametrize("name", ["hpu", "ipu", "meta", "privateuseone", "xla", "xpu:99", "cuda:99", "gpu", ""])
 def test_a_device_that_is_not_here_is_one_clear_error(name):
     with pytest.raises(ValueError, match=f"device '{name}' cannot be used here; leave --device out"):
         precision.device_named(name)

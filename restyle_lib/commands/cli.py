@@ -1,5 +1,6 @@
 """The command `restyle`."""
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -33,7 +34,8 @@ from restyle_lib.paths import save_atomically
 from restyle_lib.precision import device_named
 from restyle_lib.reporting import figures
 
-PHOTOS = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # in a folder
+# what counts in a folder
+PHOTOS = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 LONGEST_NAME = 150  # bytes of a photograph's name that its results are named after
 
 
@@ -145,8 +147,7 @@ def align_photos(photos: tyro.conf.Positional[list[Path]], out: Path, size: int 
         try:
             crops = _prepare(photo, DOMAINS["faces"], False, face, size)
         except PhotoError as error:
-            message = str(error) if str(photo) in str(error) else f"{photo}: {error}"
-            tqdm.write(f"skipped {message}", file=sys.stderr)
+            _say("skipped", photo, str(error))
             skipped += 1
         else:
             for crop in crops:
@@ -185,10 +186,10 @@ def _each(
             try:
                 crops = _prepare(photo, inverter.domain, aligned, face, TUNED_SIZE if effort.tuning else PHOTO_SIZE)
             except PhotoError as error:
-                message = str(error) if str(photo) in str(error) else f"{photo}: {error}"
+                advice = ""
                 if isinstance(error, NoFaceError) and isinstance(inverter.G, StyleGAN2):
-                    message += "; if the model is not of faces, say so: --domain own"
-                tqdm.write(f"skipped {message}", file=sys.stderr)
+                    advice = "; if the model is not of faces, say so: --domain own"
+                _say("skipped", photo, f"{error}{advice}")
                 skipped += 1
             else:
                 more += len(crops) - 1
@@ -211,18 +212,23 @@ def _each(
 
 
 def _files(photos: list[Path]) -> list[Path]:
-    """The photographs named, and the image files of each folder that is. Raises ValueError where there are none."""
-    inside = {
-        folder: sorted(path for path in folder.iterdir() if _is_photo(path)) for folder in photos if folder.is_dir()
-    }
-    found = [path for photo in photos for path in inside.get(photo, [photo])]
+    """The photographs named, and what is called like one in each folder that is. Raises ValueError for none at all."""
+    found = [path for photo in photos for path in _inside(photo)]
     if not found:
         raise ValueError("no photographs given; name one or more image files, or a folder that has some")
     return found
 
 
+def _inside(photo: Path) -> list[Path]:
+    """The photographs in a folder, or the path itself where it is none that can be looked into: opening it says why."""
+    try:
+        return sorted(path for path in photo.iterdir() if _is_photo(path))
+    except (OSError, ValueError):
+        return [photo]
+
+
 def _is_photo(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".") and path.suffix.lower() in PHOTOS
+    return not path.name.startswith(".") and path.suffix.lower() in PHOTOS
 
 
 def _check_face(face: str) -> None:
@@ -243,9 +249,14 @@ def _prepare(photo: Path, domain: Domain, aligned: bool, face: str, size: int = 
             if face == "1" and (count := len(find_faces(image))) > 1:
                 warnings.warn(f"{count} faces, of which the largest is taken; see --face", stacklevel=1)
     for warning in said:
-        words = str(warning.message)
-        tqdm.write(f"note: {words if str(photo) in words else f'{photo}: {words}'}", file=sys.stderr)
+        _say("note:", photo, str(warning.message))
     return crops
+
+
+def _say(kind: str, photo: Path, words: str) -> None:
+    """One line about a photograph on stderr, whatever its name holds."""
+    line = f"{kind} {words if str(photo) in words else f'{photo}: {words}'}"
+    tqdm.write(" ".join(line.splitlines()), file=sys.stderr)
 
 
 def _unique(stem: str, taken: set[str]) -> str:
@@ -253,6 +264,7 @@ def _unique(stem: str, taken: set[str]) -> str:
 
     Cut where endings would make it longer than a file's name may be.
     """
+    stem = os.fsencode(stem).decode(errors="replace")  # names of old file systems need not be text
     name = stem = stem.encode()[:LONGEST_NAME].decode(errors="ignore")
     n = 1
     while name in taken:
@@ -353,6 +365,7 @@ def _one_line(message, category, filename, lineno, file=None, line=None) -> None
 def main() -> None:
     """Entry point: runs a command; an expected failure is one line on stderr and exit code 2, a warning one line."""
     warnings.showwarning = _one_line
+    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: names of files may hold what no terminal can show
     try:
         result = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="restyle")
     except (assets.AssetError, FloatingPointError, MemoryError, OSError, ValueError) as error:

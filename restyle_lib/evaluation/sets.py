@@ -83,7 +83,7 @@ def _prepared(
 ) -> Iterator[tuple[str, Tensor]]:
     """Name and image [1, 3, size, w] of each photograph that can be used, under a bar; see `batches`."""
     prepare = domain.cropped if aligned else domain.prepare
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = sorted(path for path in folder.iterdir() if not (path.is_dir() or path.name.startswith(".")))
     for path in tqdm(files, desc=folder.name, unit="image"):
         try:
             image = to_tensor(prepare(open_photo(path), size))

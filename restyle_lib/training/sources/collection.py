@@ -5,6 +5,7 @@ import io
 import json
 import os
 import time
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from restyle_lib.checkpoints.domains import Domain
-from restyle_lib.images import PhotoError, open_photo
+from restyle_lib.images import PhotoError, open_file, open_photo
 from restyle_lib.paths import cache_dir, save_atomically
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -34,22 +35,30 @@ class Folder:
     def files(self) -> dict[str, list[int]]:
         """{name: [bytes, time of change]} of all images, sorted by name."""
         paths = sorted(path for path in _walk(self.path) if _is_image(path.relative_to(self.path)))
-        stats = [path.stat() for path in paths if path.is_file()]
-        names = [path.relative_to(self.path).as_posix() for path in paths if path.is_file()]
-        return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in zip(names, stats, strict=True)}
+        return {path.relative_to(self.path).as_posix(): _stamp(path) for path in paths}
 
     def open(self, name: str) -> BinaryIO:
         """The file, to be closed by the caller. Raises PhotoError."""
-        try:
-            return (self.path / name).open("rb")
-        except OSError as error:
-            raise PhotoError(f"{self.path / name}: {error.strerror}") from error
+        return open_file(self.path / name)
+
+
+def _stamp(path: Path) -> list[int]:
+    """Bytes and time of change; zeros of what cannot be looked at, which opening it will explain."""
+    try:
+        found = path.stat()
+    except OSError:
+        return [0, 0]
+    return [found.st_size, found.st_mtime_ns]
 
 
 def _walk(folder: Path) -> Iterator[Path]:
     """All files below a folder. Links to folders are followed, except into a folder that one is in already."""
     inside = {folder: {os.path.realpath(folder)}}
-    for where, names, files in os.walk(folder, followlinks=True):
+
+    def say(error: OSError) -> None:
+        warnings.warn(f"{error.filename}: cannot be looked into ({error.strerror}); left out", stacklevel=2)
+
+    for where, names, files in os.walk(folder, followlinks=True, onerror=say):
         above = inside.pop(Path(where))
         yield from (Path(where) / name for name in files)
         real = {name: os.path.realpath(Path(where) / name) for name in names}
