@@ -5,6 +5,7 @@ import collections
 import datetime
 import io
 import itertools
+import json
 import os
 import pickle
 import resource
@@ -35,6 +36,7 @@ import restyle_lib as rl
 from restyle_lib.checkpoints import generators as checkpoints
 from restyle_lib.checkpoints import inert
 from restyle_lib.checkpoints.generators import CheckpointError
+from restyle_lib.generators import stylegan2
 from restyle_lib.generators.frozen import double
 from restyle_lib.inversion.inverter import Viewed, convert
 from restyle_lib.inversion.refine import refine
@@ -428,6 +430,23 @@ def test_styles_that_no_encoder_finds_are_one_line(tmp_path):
     content["state_dict"] = parts | {f"decoder.{k}": x for k, x in state.items()}
     with pytest.raises(CheckpointError, match=message):
         rl.load_inverter(_saved(tmp_path, content))
+
+
+@pytest.mark.parametrize("length", [0x180, 0x4B50])
+def test_safetensors_whose_header_is_as_long_as_a_pickle_or_archive_begins(length, tmp_path):
+    """The first bytes are a length: one file in 32 begins with that of a pickle."""
+    G = rl.load_generator(_saved(tmp_path, {"g_ema": rosinality_16(), "latent_avg": torch.zeros(512)}))
+    metadata = {"format": checkpoints.FORMAT, "geometry": json.dumps(stylegan2.geometry(G)), "padding": ""}
+    tensors = {name: value.contiguous() for name, value in G.state_dict().items()}
+
+    def begun(padding: int) -> bytes:
+        return safetensors.torch.save(tensors, metadata | {"padding": " " * padding})
+
+    shortest = struct.unpack("<Q", begun(0)[:8])[0]
+    content = begun((length - shortest) % 0x10000 if length > 0x1000 else (length - shortest) % 256)
+    assert content.startswith(b"PK" if length > 0x1000 else b"\x80")
+    (tmp_path / "begun.safetensors").write_bytes(content)
+    assert rl.load_generator(tmp_path / "begun.safetensors").n_styles == G.n_styles
 
 
 def test_paths_of_any_length(tmp_path):

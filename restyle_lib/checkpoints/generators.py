@@ -51,15 +51,16 @@ def read(path: Path) -> tuple[str, dict]:
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise CheckpointError(f"{path}: a web page, not a checkpoint; open its address in a browser and download again")
     try:
+        # first, since the length that a safetensors file begins with can have any bytes, those of a pickle too
+        if len(head) > 9 and 2 <= struct.unpack("<Q", head[:8])[0] <= min(size, LARGEST_HEADER) and head[8:9] == b"{":
+            with safe_open(path, "pt") as file:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (a file, not a dict)
+                return "safetensors", {"metadata": file.metadata() or {}, "tensors": tensors}
         if head.startswith(b"PK"):
             _check_zip(path, size)
             return _read_torch(path)
         if head.startswith(b"\x80"):
             return _read_pickle(path)
-        if len(head) > 9 and 2 <= struct.unpack("<Q", head[:8])[0] <= min(size, LARGEST_HEADER) and head[8:9] == b"{":
-            with safe_open(path, "pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (a file, not a dict)
-                return "safetensors", {"metadata": file.metadata() or {}, "tensors": tensors}
     except inert.UnsafePickle as error:
         raise CheckpointError(f"{path}: refused: {error}. {NOTHING_RUN}") from error
     except inert.UnreadablePickle as error:
