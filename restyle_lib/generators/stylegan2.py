@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restyle_lib.generators import mapping
 from restyle_lib.generators.frozen import Frozen, styled
 from restyle_lib.generators.mapping import Mapping
 
@@ -192,28 +193,11 @@ def from_ada(state: Dict[str, Tensor], clamp: float | None = None, label: int = 
     Raises KeyError where a tensor is missing, and ValueError where z has other dimensions than w.
     """
     sizes = sorted({int(name.split(".")[1][1:]) for name in state if name.startswith("synthesis.b")})
-    layers = sum(name.startswith("mapping.fc") and name.endswith(".weight") for name in state)
     channels = {s: len(state[f"synthesis.b{s}.conv1.weight"]) for s in sizes}
     latent = state["synthesis.b4.conv1.affine.weight"].shape[1]
-    G = StyleGAN2(channels, layers, latent, clamp=clamp)
-    weights, biases = ([state[f"mapping.fc{i}.{kind}"] for i in range(layers)] for kind in ("weight", "bias"))
-    weights = [0.01 * weight / math.sqrt(weight.shape[1]) for weight in weights]
-    biases = [0.01 * bias for bias in biases]
-    if "mapping.embed.weight" in state:
-        # the first layer reads z beside what the class is embedded as, and for one class that is a part of its bias
-        embedding = state["mapping.embed.weight"]
-        known = embedding[:, label] / math.sqrt(embedding.shape[1]) + state["mapping.embed.bias"]
-        known = known * torch.rsqrt(known.square().mean() + 1e-8)
-        biases[0] = biases[0] + weights[0][:, -len(known) :] @ known
-        weights[0] = weights[0][:, : -len(known)]
-    if weights[0].shape[1] != latent:
-        raise ValueError(f"z has {weights[0].shape[1]} dimensions, styles {latent}; only equal ones can be used")
-    tensors = {
-        "mapping.weight": torch.stack(weights),
-        "mapping.bias": torch.stack(biases),
-        "constant": state["synthesis.b4.const"][None],
-        "w_avg": state["mapping.w_avg"],
-    }
+    tensors = mapping.from_nvidia(state, latent, label)
+    G = StyleGAN2(channels, len(tensors["mapping.weight"]), latent, clamp=clamp)
+    tensors |= {"constant": state["synthesis.b4.const"][None], "w_avg": state["mapping.w_avg"]}
     names = ["synthesis.b4.conv1", *(f"synthesis.b{s}.conv{j}" for s in sizes[1:] for j in (0, 1))]
     for i, name in enumerate(names):
         tensors |= _affine(state, f"{name}.affine", f"convs.{i}.affine")
