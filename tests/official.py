@@ -14,6 +14,8 @@ import torch
 from safetensors import safe_open
 
 DATA = Path(__file__).parent / "data"
+BUFFERS = ("w_avg", "noise_const", "resample_filter", "transform", "freqs", "phases", "magnitude_ema")
+BUFFERS += ("up_filter", "down_filter")  # of NVIDIA's networks
 
 
 def reference(name: str) -> tuple[dict[str, torch.Tensor], dict]:
@@ -104,11 +106,17 @@ def ada_tensors(meta: dict) -> dict[str, torch.Tensor]:
 
 
 def write_ada_pickle(
-    path: Path, tensors: dict[str, torch.Tensor], protocol: int = 3, tuned: dict | None = None, **synthesis_kwargs
+    path: Path,
+    tensors: dict[str, torch.Tensor],
+    protocol: int = 3,
+    tuned: dict | None = None,
+    settings: dict | None = None,
+    **synthesis_kwargs,
 ) -> None:
     """Writes tensors as NVIDIA's code would: nested persistent modules in an EasyDict, with their source code.
 
     tuned: instead as pivotal tuning does: G itself, by torch.save with these options
+    settings: other arguments that G was made with; StyleGAN3 has its synthesis' among them
     """
     persistence, util = types.ModuleType("torch_utils.persistence"), types.ModuleType("dnnlib.util")
 
@@ -128,7 +136,9 @@ def write_ada_pickle(
             self.parts["_non_persistent_buffers_set"] = set()
 
         def __reduce__(self):
-            kwargs = EasyDict(synthesis_kwargs=EasyDict(synthesis_kwargs)) if self.name == "Generator" else EasyDict()
+            kwargs = EasyDict()
+            if self.name == "Generator":
+                kwargs = EasyDict(settings or {}, synthesis_kwargs=EasyDict(synthesis_kwargs))
             state = self.parts | {"_init_args": (), "_init_kwargs": kwargs, "training": False}
             meta = EasyDict(type="class", version=6, module_src="raise SystemExit('run!')", class_name=self.name)
             meta["state"] = state
@@ -140,7 +150,7 @@ def write_ada_pickle(
         module = root
         for folder in folders:
             module = module.parts["_modules"].setdefault(folder, Persistent(folder))
-        buffer = name in ("w_avg", "noise_const", "resample_filter")
+        buffer = name in BUFFERS
         kind = "_buffers" if buffer else "_parameters"
         module.parts[kind][name] = tensor if buffer else torch.nn.Parameter(tensor)
     content = {"training_set_kwargs": EasyDict(), "G": None, "D": None, "G_ema": root, "augment_pipe": None}

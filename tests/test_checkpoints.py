@@ -508,7 +508,7 @@ def test_pickled_objects_without_a_network_say_how_to_save_tensors(tmp_path):
         torch.save(as_modules(kind, {"a.weight": torch.zeros(3)}), tmp_path / "other.pt")
     for name, words in {
         "trainer.pt": "somewhere.Trainer.*save its tensors",
-        "other.pt": "somewhere.G, but no StyleGAN2",
+        "other.pt": "somewhere.G, but no StyleGAN2 or 3",
     }.items():
         with pytest.raises(CheckpointError, match=words) as caught:
             rl.load_generator(tmp_path / name)
@@ -546,17 +546,14 @@ def test_a_generator_of_several_classes(tmp_path):
 
 def test_other_networks_of_nvidias_are_called_by_their_names(tmp_path):
     tensors = ada_tensors(reference("ada_16")[1])
-    write_ada_pickle(
-        tmp_path / "three.pkl", {"synthesis.input.freqs": torch.zeros(1), "synthesis.L0_36_512.weight": torch.zeros(1)}
-    )
     write_ada_pickle(tmp_path / "narrow.pkl", tensors | {"mapping.fc0.weight": torch.zeros(512, 64)})
     write_ada_pickle(tmp_path / "orig.pkl", {k: x for k, x in tensors.items() if ".b4.torgb" not in k})
     write_ada_pickle(tmp_path / "else.pkl", {"triplane.weight": torch.zeros(1)})
     with made_up("dnnlib.tflib.network.Network") as (kind,):
         (tmp_path / "tensorflow.pkl").write_bytes(pickle.dumps((kind(), kind(), kind()), protocol=4))
-    says = {"three": "a StyleGAN3 network", "narrow": "z has 64 dimensions, styles 512", "orig": "architecture"}
+    says = {"narrow": "z has 64 dimensions, styles 512", "orig": "architecture"}
     says |= {
-        "else": "a network Generator, but no StyleGAN2",
+        "else": "a network Generator, but no StyleGAN2 or 3",
         "tensorflow": "NVIDIA's TensorFlow code; open what legacy.py",
     }
     for name, words in says.items():

@@ -21,11 +21,12 @@ from torch import Tensor
 from restyle_lib.assets import AssetError
 from restyle_lib.checkpoints import inert, nvidia_pickle
 from restyle_lib.checkpoints.domains import Domain, of_dataset
-from restyle_lib.generators import stylegan2
+from restyle_lib.generators import stylegan2, stylegan3
 from restyle_lib.generators.stylegan2 import StyleGAN2
+from restyle_lib.generators.stylegan3 import StyleGAN3
 from restyle_lib.paths import save_atomically
 
-FORMAT = "restyle-companion stylegan2 1"
+FORMATS = {StyleGAN2: "restyle-companion stylegan2 1", StyleGAN3: "restyle-companion stylegan3 1"}
 INVERTER_FORMAT = "restyle-companion full-size inverter 1"
 LARGEST_HEADER = 100 * 2**20
 AS_TENSORS = 'save its tensors instead: torch.save({"g_ema": G.state_dict(), "latent_avg": mean}, "generator.pt")'
@@ -37,7 +38,9 @@ class CheckpointError(ValueError):
 
 
 def read(path: Path) -> tuple[str, dict]:
-    """What the file at `path` holds: ("safetensors", {metadata, tensors}), ("torch", content) or ("ada", {...}).
+    """What the file at `path` holds: ("safetensors", {metadata, tensors}), ("torch", content), or a network of NVIDIA.
+
+    The last is ("ada", {tensors, clamp}) or ("stylegan3", {tensors, settings}), see `nvidia_pickle`.
 
     Raises CheckpointError in one line for anything else: missing, empty, an HTML page, truncated, hostile.
     """
@@ -140,10 +143,9 @@ def _of_module(module: inert.Inert) -> tuple[str, dict]:
         return "torch", {"state_dict": tensors, "opts": state.get("opts"), "latent_avg": state.get("latent_avg")}
     if "conv1.conv.weight" in tensors:
         return "torch", {"g_ema": tensors}
-    tensors, clamp = nvidia_pickle.generator(module)
     if not tensors:
         raise inert.UnreadablePickle(f"a pickled network without tensors; {AS_TENSORS}")
-    return "ada", {"tensors": tensors, "clamp": clamp}
+    return nvidia_pickle.generator(module)
 
 
 def _read_pickle(path: Path) -> tuple[str, dict]:
@@ -152,27 +154,30 @@ def _read_pickle(path: Path) -> tuple[str, dict]:
         legacy = file.read(len(inert.LEGACY)) == inert.LEGACY
     if legacy:
         return _read_torch(path)
-    tensors, clamp = nvidia_pickle.read(path)
-    return "ada", {"tensors": tensors, "clamp": clamp}
+    return nvidia_pickle.read(path)
 
 
-def to_generator(path: Path) -> StyleGAN2:
-    """The StyleGAN2 in a file: rosinality's g_ema, NVIDIA's pickle, an official inverter's decoder, or ours.
+def to_generator(path: Path) -> StyleGAN2 | StyleGAN3:
+    """What is in a file: rosinality's g_ema, NVIDIA's pickle, an official inverter's decoder, a StyleGAN3, or ours.
 
     A missing mean code is estimated from 100,000 samples, with a warning. Raises CheckpointError.
     """
     return generator_in(path, *read(path))
 
 
-def generator_in(path: Path, kind: str, content: dict) -> StyleGAN2:
+def generator_in(path: Path, kind: str, content: dict) -> StyleGAN2 | StyleGAN3:
     """As `to_generator`, of what `read` found in the file at `path`."""
     with fitting(path):
-        if kind == "ada":
+        if kind == "torch" and (bare := bare_stylegan3(content)):
+            kind, content = "stylegan3", {"tensors": bare, "settings": {}}
+        if kind in ("ada", "stylegan3"):
             if (embedding := content["tensors"].get("mapping.embed.weight")) is not None:
                 warnings.warn(
                     f"{path} is of {embedding.shape[1]} classes; inversion needs to know none, samples are of class 0",
                     stacklevel=2,
                 )
+            if kind == "stylegan3":
+                return stylegan3.from_nvidia(content["tensors"], content["settings"])
             return stylegan2.from_ada(content["tensors"], content["clamp"])
         if kind == "safetensors":
             return _generator_from_safetensors(path, content)
@@ -181,6 +186,18 @@ def generator_in(path: Path, kind: str, content: dict) -> StyleGAN2:
         if isinstance(content, Mapping) and "state_dict" in content:
             return decoder(content, path)
     raise CheckpointError(f"{path}: no generator in it; {_describe(content)}")
+
+
+def bare_stylegan3(content) -> Mapping[str, Tensor] | None:
+    """The tensors of a StyleGAN3 that was saved without its network, as stylegan3-editing does; None where it is not.
+
+    They may be all that the file holds, or be in it under a name that is usual for a generator.
+    """
+    names = ("g_ema", "G_ema", "G", "state_dict", "generator")
+    for group in (content, *(content.get(name) for name in names)) if isinstance(content, Mapping) else ():
+        if isinstance(group, Mapping) and nvidia_pickle.is_stylegan3(group):
+            return group
+    return None
 
 
 @contextmanager
@@ -206,18 +223,23 @@ def options(content: Mapping) -> dict:
     return vars(opts) if isinstance(opts, argparse.Namespace) else dict(opts)
 
 
-def decoder(content: Mapping, path: Path, domain: Domain | None = None) -> StyleGAN2:
+def decoder(content: Mapping, path: Path, domain: Domain | None = None) -> StyleGAN2 | StyleGAN3:
     """The generator of an official pSp, e4e or ReStyle checkpoint.
 
     domain: of its images, where the checkpoint's own `dataset_type` is not to be believed
     """
     opts = options(content)
     domain = domain or of_dataset(str(opts.get("dataset_type", "")))
-    G = stylegan2.from_rosinality(part(content["state_dict"], "decoder"), domain.rows)
+    tensors, mean = part(content["state_dict"], "decoder"), content.get("latent_avg")
+    if nvidia_pickle.is_stylegan3(tensors):
+        G = stylegan3.from_nvidia(tensors)
+        mean = G.w_avg.clone() if mean is None else mean
+    else:
+        G = stylegan2.from_rosinality(tensors, domain.rows)
     expected = opts.get("output_size")
     if expected is not None and expected != G.resolution[1]:
         raise CheckpointError(f"{path}: says {expected} px, but its generator makes {G.resolution[1]} px")
-    return _with_mean(G, content.get("latent_avg"), path, adds_mean(content))
+    return _with_mean(G, mean, path, adds_mean(content))
 
 
 def adds_mean(content: Mapping) -> bool:
@@ -234,7 +256,7 @@ def adds_mean(content: Mapping) -> bool:
 
 
 @torch.no_grad()
-def _with_mean(G: StyleGAN2, latent_avg: Tensor | None, path: Path, needed: bool = True) -> StyleGAN2:
+def _with_mean(G: StyleGAN2 | StyleGAN3, latent_avg: Tensor | None, path: Path, needed: bool = True) -> StyleGAN2:
     """Sets w_avg. needed: results depend on it, so that an estimate is worth a warning."""
     if latent_avg is None:
         if needed:
@@ -252,18 +274,28 @@ def _describe(content) -> str:
     return f"it holds a {type(content).__name__}"
 
 
-def save_generator(path: Path, G: StyleGAN2) -> None:
-    """Writes a StyleGAN2 as safetensors that say in their metadata how to build it."""
-    metadata = {"format": FORMAT, "geometry": json.dumps(stylegan2.geometry(G))}
+def geometry(G: StyleGAN2 | StyleGAN3) -> dict:
+    """What `from_geometry` needs beside the tensors to build the generator again; fit for JSON."""
+    return (stylegan3 if isinstance(G, StyleGAN3) else stylegan2).geometry(G)
+
+
+def from_geometry(kind: dict, tensors: Mapping[str, Tensor]) -> StyleGAN2 | StyleGAN3:
+    """The generator of these `geometry` and state dict. Raises KeyError, RuntimeError, … where they do not fit."""
+    return (stylegan3 if "design" in kind else stylegan2).from_geometry(kind, tensors)
+
+
+def save_generator(path: Path, G: StyleGAN2 | StyleGAN3) -> None:
+    """Writes a generator as safetensors that say in their metadata how to build it."""
+    metadata = {"format": FORMATS[type(G)], "geometry": json.dumps(geometry(G))}
     tensors = {name: value.contiguous() for name, value in G.state_dict().items()}
     save_atomically(lambda temporary: save_file(tensors, temporary, metadata), path)
 
 
-def _generator_from_safetensors(path: Path, content: dict) -> StyleGAN2:
+def _generator_from_safetensors(path: Path, content: dict) -> StyleGAN2 | StyleGAN3:
     """A converted generator, or that of a converted inverter."""
     metadata, tensors = content["metadata"], content["tensors"]
     if metadata.get("format") == INVERTER_FORMAT:
-        return stylegan2.from_geometry(json.loads(metadata["generator"]), part(tensors, "generator"))
-    if metadata.get("format") == FORMAT:
-        return stylegan2.from_geometry(json.loads(metadata["geometry"]), tensors)
+        return from_geometry(json.loads(metadata["generator"]), part(tensors, "generator"))
+    if metadata.get("format") in FORMATS.values():
+        return from_geometry(json.loads(metadata["geometry"]), tensors)
     raise CheckpointError(f"{path}: a safetensors file, but not of a generator that this program converted")

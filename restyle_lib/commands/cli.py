@@ -21,7 +21,7 @@ from restyle_lib.commands.film import film
 from restyle_lib.faces.align import NoFaceError, align, align_all
 from restyle_lib.faces.detect import find_faces
 from restyle_lib.generators.mobile import MobileGenerator
-from restyle_lib.generators.stylegan2 import StyleGAN2
+from restyle_lib.generators.stylegan3 import StyleGAN3
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
 from restyle_lib.inversion import edit as editing
 from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Inverter, load_inverter
@@ -113,6 +113,8 @@ def edit(
     inverter = _opened(model, domain, input_size, device)
     if own is None and not inverter.domain.faces:
         raise ValueError(f"{model} is of {inverter.domain.name}; {direction} is a direction of faces")
+    if isinstance(inverter.G, StyleGAN3):
+        raise ValueError(f"{model} is of StyleGAN3, whose W is another one than that of the direction {direction}")
     editing.edit(torch.zeros(1, inverter.G.n_styles, 512), direction if own is None else own)
     called = direction if own is None else Path(direction).stem
 
@@ -187,7 +189,7 @@ def _each(
                 crops = _prepare(photo, inverter.domain, aligned, face, TUNED_SIZE if effort.tuning else PHOTO_SIZE)
             except PhotoError as error:
                 advice = ""
-                if isinstance(error, NoFaceError) and isinstance(inverter.G, StyleGAN2):
+                if isinstance(error, NoFaceError) and not isinstance(inverter.G, MobileGenerator):
                     advice = "; if the model is not of faces, say so: --domain own"
                 _say("skipped", photo, f"{error}{advice}")
                 skipped += 1
@@ -327,7 +329,8 @@ def convert(
 ) -> None:
     """Converts a checkpoint to safetensors that carry its settings: smaller, quicker to open, and safe to pass on.
 
-    checkpoint: an official pSp, e4e or ReStyle .pt, a StyleGAN2 of rosinality's converter, or NVIDIA's .pkl
+    checkpoint: an official pSp, e4e or ReStyle .pt, a StyleGAN2 of rosinality's converter, or NVIDIA's .pkl of
+                StyleGAN2-ADA or StyleGAN3
     out:        the file to write; `--model` and rl.load_inverter or rl.load_generator open it
     domain, input_size: as for `restyle invert`, kept in the file
     """

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import torch
 from PIL import Image, ImageFilter
+from torch import Tensor
 
 from restyle_lib.faces.attributes import yaw
 from restyle_lib.faces.detect import Face, find_faces, find_landmarks
@@ -50,6 +51,32 @@ def align_all(image: Image.Image, size: int = 1024) -> list[Image.Image]:
     """The crops of all faces as `align` makes them, largest first; an empty list where there is none."""
     image = upright_rgb(image)
     return [cut_square(image, square, size) for square in find_squares(image)]
+
+
+def landmarks_transform(image: Image.Image, size: int = 1024, face: int = 1) -> tuple[Image.Image, Tensor]:
+    """The level square about a face, as large as that of `align`, and the transform [3, 3] of its places to that one's.
+
+    Encoders of StyleGAN3 see what `align` makes; `StyleGAN3.synthesize` with this transform draws the code as the face
+    is in the level square (Alaluf et al. 2022, section 5). Raises and warns as `align` does.
+    """
+    image = upright_rgb(image)
+    square = find_square(image, face)
+    half = np.hypot(*(square[3] - square[0])) / 2
+    level = square.mean(0) + half * np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)])
+    return cut_square(image, level, size), between(level, square)
+
+
+def between(frame: np.ndarray, square: np.ndarray) -> Tensor:
+    """The transform [3, 3] of places in one square to those in another, in widths from their centres, x right, y down.
+
+    frame, square: the corners [4, 2] of both in the same photograph, in the order of `find_square`
+    """
+    places = []
+    for corners in (frame, square):
+        place = np.eye(3)  # to the photograph's pixels
+        place[:2] = np.stack([corners[3] - corners[0], corners[1] - corners[0], corners.mean(0)], axis=1)
+        places.append(place)
+    return torch.from_numpy(np.linalg.solve(places[1], places[0])).float()
 
 
 def find_square(image: Image.Image, face: int = 1) -> np.ndarray:

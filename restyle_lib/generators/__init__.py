@@ -42,9 +42,9 @@ def load_generator(name: str | Path) -> Generator:
 
     "toon-64" and "toon-1024" draw the faces of the same codes as cartoons (`restyle_lib.making.toon`).
 
-    A path may be rosinality's StyleGAN2 (.pt), NVIDIA's StyleGAN2-ADA (.pkl), an official pSp, e4e or ReStyle
-    checkpoint (its decoder), or our safetensors, which may be what tuning changed of an embedded generator
-    (`restyle_lib.inversion.tune`); the file itself shows which.
+    A path may be rosinality's StyleGAN2 (.pt), NVIDIA's StyleGAN2-ADA or StyleGAN3 (.pkl, or stylegan3-editing's .pt),
+    an official pSp, e4e or ReStyle checkpoint (its decoder), or our safetensors, which may be what tuning changed of an
+    embedded generator (`restyle_lib.inversion.tune`); the file itself shows which.
     Raises ValueError for another name, `CheckpointError` for a file that cannot be used, and
     `restyle_lib.assets.AssetError` where the embedded weights cannot be fetched.
     """

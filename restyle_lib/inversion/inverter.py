@@ -14,11 +14,11 @@ from restyle_lib import encoders
 from restyle_lib.checkpoints import domains
 from restyle_lib.checkpoints import generators as checkpoints
 from restyle_lib.checkpoints.domains import DOMAINS, Domain, of_dataset
-from restyle_lib.checkpoints.generators import CheckpointError
+from restyle_lib.checkpoints.generators import CheckpointError, bare_stylegan3
 from restyle_lib.checkpoints.packing import pack, unpack
 from restyle_lib.encoders import Encoder, Encoder256, full_size
 from restyle_lib.encoders.simplified_256 import INPUT
-from restyle_lib.generators import load_generator, stylegan2
+from restyle_lib.generators import load_generator
 from restyle_lib.generators.averaged import averaged, can_average
 from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.inversion.refine import Callback, refine
@@ -200,7 +200,7 @@ def _opened(
 
 def holds_encoder(kind: str, content) -> bool:
     """Whether what `checkpoints.read` found is an official encoder with its generator."""
-    return kind == "torch" and isinstance(content, dict) and "state_dict" in content
+    return kind == "torch" and isinstance(content, dict) and "state_dict" in content and not bare_stylegan3(content)
 
 
 def convert(checkpoint: Path, out: Path, domain: str | None = None, input_size: tuple[int, int] | None = None) -> str:
@@ -220,14 +220,14 @@ def convert(checkpoint: Path, out: Path, domain: str | None = None, input_size: 
 
 
 def save_full_size(path: Path, inverter: Inverter) -> None:
-    """Writes a full-size encoder, its batch normalisations folded, and its StyleGAN2 as one file, in fp32."""
+    """Writes a full-size encoder, its batch normalisations folded, and its generator as one file, in fp32."""
     metadata = {
         "format": checkpoints.INVERTER_FORMAT,
         "domain": inverter.domain.name,
         "input_size": json.dumps(inverter.input_size),
         "from_mean": json.dumps(inverter.from_mean),
         "encoder": json.dumps(full_size.geometry(inverter.encoder)),
-        "generator": json.dumps(stylegan2.geometry(inverter.G)),
+        "generator": json.dumps(checkpoints.geometry(inverter.G)),
     }
     parts = {"encoder": inverter.encoder, "generator": inverter.G}
     tensors = {f"{part}.{key}": x.contiguous() for part, net in parts.items() for key, x in net.state_dict().items()}
@@ -244,7 +244,7 @@ def _from_safetensors(
     if metadata.get("format") == checkpoints.INVERTER_FORMAT:
         encoder = json.loads(metadata["encoder"])
         encoder = full_size.from_geometry(**encoder, tensors=checkpoints.part(tensors, "encoder"))
-        G = stylegan2.from_geometry(json.loads(metadata["generator"]), checkpoints.part(tensors, "generator"))
+        G = checkpoints.from_geometry(json.loads(metadata["generator"]), checkpoints.part(tensors, "generator"))
         size = input_size or tuple(json.loads(metadata.get("input_size", "null")) or ()) or None
         domain = _seeing(told or of_dataset(metadata["domain"]), size if told is None or input_size else None)
         from_mean = json.loads(metadata.get("from_mean", "true"))
