@@ -9,8 +9,6 @@ from torch import Tensor
 from restyle_lib.evaluation import metrics
 from restyle_lib.reporting.figures import image_grid
 
-LARGEST = 1.0  # error that is drawn brightest, of pixels in [-1, 1]
-
 
 def measured(images: Tensor, trail: Tensor, labels: Sequence[str]) -> plt.Figure:
     """Two rows for each image: what the loop has after each step, with L2 and ID; and below, the error.
@@ -29,8 +27,11 @@ def measured(images: Tensor, trail: Tensor, labels: Sequence[str]) -> plt.Figure
     return image_grid(rows, columns, names, captions=captions)
 
 
-def error(a: Tensor, b: Tensor) -> Tensor:
-    """The mean absolute difference of the colours of [n, 3, h, w] as images: black is none, bright is much."""
-    values = (a - b).abs().mean(1) / LARGEST
+def error(a: Tensor, b: Tensor, largest: float = 1.0) -> Tensor:
+    """The mean absolute difference of the colours of [n, 3, h, w] as images: black is none, bright is much.
+
+    largest: the difference that is drawn brightest, of pixels in [-1, 1]
+    """
+    values = (a - b).abs().mean(1) / largest
     colours = torch.from_numpy(plt.get_cmap("inferno")(values.clamp(0, 1).cpu().numpy())[..., :3])
     return colours.permute(0, 3, 1, 2).to(a.dtype) * 2 - 1

@@ -37,6 +37,7 @@ SECTIONS = [
         figures={
             "photos_steps.jpg": "Two photographs: the mean face, five steps of ReStyle-pSp, what optimization makes of "
             "the last one, and that code rendered at 1024 px.",
+            "photos_measured.jpg": "The same steps with L2 and identity under each, and where the error is.",
             "renders_steps.jpg": "Renders that no encoder has seen. The loop works at 64 px; the last column is the "
             "final code at 1024.",
             "methods.jpg": "Every method on the same renders and photographs, its final code rendered at 1024 px. "
@@ -84,6 +85,8 @@ SECTIONS = [
             "edits_render.jpg": "A render, inverted by every method and edited; last its true code.",
             "edits_curves.png": "What edits change against what they cost: identity above, other attributes below.",
             "edits_distance.png": "What edits cost against how far a code is from W.",
+            "edits_choices.jpg": "Three directions that satisfy the same equations: the shortest, the shipped one, the "
+            "most usual.",
             "edits_directions.jpg": "The directions, and three of each unsupervised method.",
         },
     ),
@@ -96,6 +99,7 @@ SECTIONS = [
             "toon_generators.jpg": "The toon generator, what it learned from, and layers swapped with the face "
             "generator.",
             "bootstrapping_curves.png": "The toon encoder alone and bootstrapped, over encoder passes, 95 % bands.",
+            "bootstrapping_zoom.jpg": "Eyes to mouth after two passes, where the two ways differ most in identity.",
             "bootstrapping_steps.jpg": "The same faces step by step, alone and bootstrapped.",
         },
     ),
@@ -112,6 +116,7 @@ SECTIONS = [
         "01_train_encoders",
         figures={
             "architecture.png": "The loop.",
+            "batch.jpg": "What an encoder learns from: images, each beside what it sees as a reconstruction.",
             "training_restyle-psp.png": "A training of minutes.",
             "cut_generators.jpg": "The generator cut at 64, 128 and 256 px beside its full renders.",
             "truncation.jpg": "Truncation: from a sample to the mean face.",
