@@ -17,6 +17,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,7 +35,8 @@ from restyle_lib.generators import render_sets
 from restyle_lib.generators.averaged import averaged
 from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.images import to_float, to_uint8
-from restyle_lib.inversion.inverter import save_inverter
+from restyle_lib.inversion.inverter import load_inverter, save_inverter
+from restyle_lib.paths import save_atomically
 from restyle_lib.precision import autocast, best_device
 from restyle_lib.training.adversary import R1_EVERY, R1_WEIGHT, latent_discriminator
 from restyle_lib.training.sources.renders import disturb, scatter
@@ -190,9 +192,19 @@ class World:
 
 
 def make_world(
-    inputs: Path, device: torch.device, renders: int, heldout: int, batch: int, compiled: bool, seed: int
+    inputs: Path,
+    device: torch.device,
+    renders: int,
+    heldout: int,
+    batch: int,
+    compiled: bool,
+    seed: int,
+    kept: Path | None = None,
 ) -> World:
-    """Loads the inputs and makes the renders."""
+    """Loads the inputs and makes the renders.
+
+    kept: file of the renders: read if it is there, else written; on a CPU each takes 0.2 s
+    """
     state = {name: value.float() for name, value in load_file(inputs / "generator.safetensors").items()}
     G = MobileGenerator(1024)
     G.load_state_dict(state)
@@ -205,17 +217,23 @@ def make_world(
     codes = render_sets.training_codes(G, renders // 2, seed + 1, G.n_styles)
     codes = torch.cat([codes, scatter(codes.cpu(), G.n_styles, on_cpu).to(device)])
     started = time.perf_counter()
-    images = []
-    for part in codes.split(batch):
-        padded = torch.cat([part, codes[: batch - len(part)]]).detach()  # one shape: one compilation
-        images.append(to_uint8(see(padded.requires_grad_()).detach())[: len(part)])
+    if kept and kept.exists() and len(images := load_file(kept)["images"]) == len(codes):
+        images = images.to(device)
+    else:
+        images = []
+        for part in codes.split(batch):
+            padded = torch.cat([part, codes[: batch - len(part)]]).detach()  # one shape: one compilation
+            images.append(to_uint8(see(padded.requires_grad_()).detach())[: len(part)])
+        images = torch.cat(images)
+        if kept:
+            save_atomically(lambda path: save_file({"images": images.cpu()}, path), kept)
     average = see(G.w_avg.expand(batch, G.n_styles, -1).contiguous().requires_grad_()).detach()[:1]
     world = World(
         G=G,
         render=see,
         photographs=photographs[:-HELDOUT],
         heldout=photographs[-heldout:],
-        images=torch.cat(images),
+        images=images,
         codes=codes,
         resolutions=Resolutions(device),
         distance=st_lpips().to(device),
@@ -323,6 +341,18 @@ class Learner:
         torch._foreach_lerp_(list(self.ema.parameters()), [p.detach() for p in self.parameters], 1 - decay)
         return norm
 
+    def save(self, path: Path) -> None:
+        """Writes everything that going on needs."""
+        state = {"encoder": self.encoder.state_dict(), "ema": self.ema.state_dict(), "taken": self.taken}
+        state["optimizer"] = self.optimizer.state_dict()
+        save_atomically(lambda temporary: torch.save(state, temporary), path)
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, map_location=self.parameters[0].device, weights_only=True)
+        for part in ("encoder", "ema", "optimizer"):
+            getattr(self, part).load_state_dict(state[part])
+        self.taken = state["taken"]
+
 
 def learn_pairs(world: World, encoder: nn.Module, seconds: float) -> nn.Module:
     """Residuals between renders: y is w_avg's image, a render near x, or any other. Returns the averaged encoder."""
@@ -391,18 +421,23 @@ def learn_loop(
     passes: int,
     deadline: float = math.inf,
     log: Callable[[dict], None] = lambda record: None,
+    kept: Path | None = None,
 ) -> tuple[nn.Module, dict]:
     """The loop of the paper, each step an example of its own. Returns the averaged encoder and a record of its passes.
 
     deadline: of time.perf_counter, at which it ends although passes are left
+    kept:     file from which an interrupted training goes on, written every ten minutes and at the deadline; images on
+              their way and discriminators begin anew
     """
     learner, loop, identity = Learner(encoder, plan.lr, world.device), Loop(world, plan), shared(world.device)
     total = passes // plan.batch
     latent_critic = Critic(latent_discriminator().to(world.device)) if plan.lambda_latent_adversarial else None
     image_critic = Critic(image_discriminator().to(world.device)) if plan.lambda_image_adversarial else None
-    started = told = time.perf_counter()
-    iteration, known = 0, slice(plan.batch - plan.parts[2], plan.batch)
-    for iteration in range(total):
+    if kept and kept.exists():
+        learner.load(kept)
+    started = told = saved = time.perf_counter()
+    iteration, known = learner.taken, slice(plan.batch - plan.parts[2], plan.batch)
+    for iteration in range(learner.taken, total):
         share = iteration / total
         if plan.progressive:  # slot 1 is set free after 15 % of the passes, the last after half
             stage = int((share - 0.15) / 0.35 * (world.G.n_styles - 1)) + 1 if share >= 0.15 else 0
@@ -453,9 +488,12 @@ def learn_loop(
             record = {"passes": (iteration + 1) * plan.batch, "seconds": round(moment - started, 1)}
             record |= {name: round(value.item(), 4) for name, value in (terms | {"gradient": norm}).items()}
             log(record)
+        if kept and (moment - saved > 600 or moment > deadline or iteration + 1 == total):
+            saved = moment
+            learner.save(kept)
         if moment > deadline:
             break
-    taken = (iteration + 1) * plan.batch
+    taken = learner.taken * plan.batch
     return learner.ema, {"passes": taken, "of": passes, "seconds": round(time.perf_counter() - started, 1)}
 
 
@@ -518,6 +556,10 @@ def validate(world: World, encoder: nn.Module, batch: int) -> dict[str, list[flo
 # ---- the whole run ----------------------------------------------------------------------------------------------
 
 
+def log_of(name: str, record: dict) -> None:
+    tell(f"{name} {record}")
+
+
 def tell(line: str) -> None:
     """Prints and keeps a line with the time since the start."""
     LINES.append(f"[{time.perf_counter() - STARTED:5.0f}] {line}")
@@ -540,6 +582,8 @@ def train(
     trial: int = 60,
     batch: int = 16,
     compiled: bool = True,
+    start: Path | None = None,
+    lr: float = Plan.lr,
     seed: int = 0,
 ) -> None:
     """Trains the named encoders with equal passes; writes out/NAME.safetensors, packed, and a recipe beside each.
@@ -552,15 +596,27 @@ def train(
     states:      folder for whole weights, from which `extend` goes on
     trial:       batches whose speed is measured
     batch:       images of a batch of the loop, at least 3
+    start:       an encoder that all begin as, packed as shipped ones are, instead of learning from pairs
+    lr:          of the loop's training, at first
+
+    Called again with the same arguments and `passes`, an interrupted run goes on.
     """
     end = begin(out, states, minutes, seed)
-    world = make_world(inputs, best_device(), renders, heldout, batch, compiled, seed)
-    start = learn_pairs(world, encoders.build(6, 16, 16, "simplified-256"), pairs_share * 60 * minutes)
-    keep(world, out, states, "start", start, None, {"passes": 0}, validate(world, start, batch))
+    world = make_world(
+        inputs, best_device(), renders, heldout, batch, compiled, seed, states / f"renders-{renders}-{seed}.safetensors"
+    )
+    if start:
+        first = load_inverter(start).encoder.requires_grad_(True)
+    else:
+        first = learn_pairs(world, encoders.build(6, 16, 16, "simplified-256"), pairs_share * 60 * minutes)
+        keep(world, out, states, "start", first, None, {"passes": 0}, validate(world, first, batch))
     for i, name in enumerate(names):
-        plan = replace(PLANS[name], batch=batch)
+        if (out / f"{name}.safetensors").exists():
+            tell(f"{name} is there")
+            continue
+        plan = replace(PLANS[name], batch=batch, lr=lr)
         encoder = encoders.build(plan.in_channels, 16, 16, plan.design, plan.progressive)
-        encoder.begin_as(start.cpu())
+        encoder.begin_as(first.cpu())
         since = time.perf_counter()
         if since > end - 5:
             tell(f"no time is left for {name}")
@@ -569,7 +625,11 @@ def train(
             rate = speed(world, plan, encoder, trial)
             passes = int(0.93 * rate * (end - time.perf_counter() - 2 * len(names)) / len(names))
             tell(f"{passes} passes for each")
-        trained, record = learn_loop(world, plan, encoder, passes, end, lambda r, name=name: tell(f"{name} {r}"))
+        log = partial(log_of, name)
+        trained, record = learn_loop(world, plan, encoder, passes, end, log, states / f"{name}.pt")
+        if record["passes"] < passes:
+            tell(f"{name}: {record}; goes on when called again")
+            return
         keep(world, out, states, name, trained, plan, record, validate(world, trained, batch))
         tell(f"{name}: {time.perf_counter() - since:.1f} s, {len(names) - i - 1} left")
 
