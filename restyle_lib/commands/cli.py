@@ -341,7 +341,7 @@ def convert(
 def check_assets() -> int:
     """Fetches what is missing and verifies every shipped and fetched file by its SHA-256."""
     problems = assets.verify()
-    print("\n".join(problems) if problems else f"all {len(assets.SHIPPED) + len(assets.WHEELS)} assets verified")
+    print("\n".join(problems) if problems else f"all {len(assets.SHIPPED) + len(assets.PACKAGES)} assets verified")
     return 1 if problems else 0
 
 

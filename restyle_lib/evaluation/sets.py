@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from restyle_lib.assets import fetch
 from restyle_lib.checkpoints.domains import Domain
 from restyle_lib.evaluation.cache import digest, remembered_tensors
 from restyle_lib.faces.align import align
@@ -32,13 +33,19 @@ def heldout(n: int) -> render_sets.Renders:
 
 
 def photographs() -> dict[str, Image.Image]:
-    """Two public-domain photographs, unaligned: NASA's Eileen Collins and the US Navy's Grace Hopper."""
+    """Four public-domain photographs, unaligned: by NASA, the US Navy and the White House."""
     hopper = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
-    return {"Eileen Collins": Image.fromarray(skimage.data.astronaut()), "Grace Hopper": open_photo(hopper)}
+    white_house = fetch("face-recognition")
+    return {
+        "Eileen Collins": Image.fromarray(skimage.data.astronaut()),
+        "Grace Hopper": open_photo(hopper),
+        "Barack Obama": open_photo(white_house / "obama.jpg"),
+        "Joe Biden": open_photo(white_house / "biden.jpg"),
+    }
 
 
 def aligned_photographs(size: int = 256) -> tuple[list[str], Tensor]:
-    """Names, and the FFHQ-aligned crops [2, 3, size, size] in [-1, 1].
+    """Names, and the FFHQ-aligned crops [4, 3, size, size] in [-1, 1].
 
     From the cache, since another number of threads rounds landmarks in another way, which moves some pixels by a level:
     what one notebook found of a photograph would be unknown to the next.

@@ -226,7 +226,7 @@ def make_world(
             images.append(to_uint8(see(padded.requires_grad_()).detach())[: len(part)])
         images = torch.cat(images)
         if kept:
-            save_atomically(lambda path: save_file({"images": images.cpu()}, path), kept)
+            save_atomically(lambda path: save_file({"images": images.cpu().contiguous()}, path), kept)
     average = see(G.w_avg.expand(batch, G.n_styles, -1).contiguous().requires_grad_()).detach()[:1]
     world = World(
         G=G,
