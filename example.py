@@ -29,7 +29,7 @@ options = options.parse_args()
 
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 G = rl.load_generator("faces-1024").to(device)  # frozen; G.w_avg is the mean code [512]
-E = rl.load_inverter("faces/restyle-psp-256").encoder.to(device)  # sees six channels, answers a residual [16, 512]
+E = rl.load_inverter("faces/restyle-psp").encoder.to(device)  # sees six channels, answers a residual [16, 512]
 
 # A photograph as the generator knows faces: eyes and mouth at fixed places.
 portrait = rl.open_photo(options.photo) if options.photo else Image.fromarray(skimage.data.astronaut())

@@ -115,40 +115,40 @@ SHIPPED = {
         10568,
     ),
     "faces-e4e.safetensors": Shipped(
-        "restyle train e4e --ship", OURS, "22ff821e9219a46cd6dd171358109bedefefbe2d235dac162b8295a970813e42", 2188848
+        "restyle_lib.making.encoders",
+        OURS,
+        "ee91cab12b8f2e836a3e7ed3458f532d19992572f86fdba4ead6e5210f5d0f73",
+        8770376,
     ),
     "faces-idinvert.safetensors": Shipped(
-        "restyle train idinvert --ship",
+        "restyle_lib.making.encoders",
         OURS,
-        "fccaa4e5c74b6f10bf876d381beb5f06a01282b14942afe99b64b2447aeb9981",
-        2156312,
+        "50b775770fd61f9919a95a0c1ee9c3c559064db527012a920e4961d348cafbf6",
+        8682360,
     ),
     "faces-psp.safetensors": Shipped(
-        "restyle train psp --ship", OURS, "2920cd67931fc8c68951037264c0a18aeabbac978e272b93b13364aaa95da569", 2188848
+        "restyle_lib.making.encoders",
+        OURS,
+        "a6f6f48cc0f6bf64653e1f4ee86453037c095ca2cd8bc76d701f1690c723c7ad",
+        8770376,
     ),
     "faces-restyle-e4e.safetensors": Shipped(
-        "restyle train restyle-e4e --ship",
+        "restyle_lib.making.encoders",
         OURS,
-        "4f8ba54ddfaac9ca613f73d8efc5d9a2c6abe6304131e61813884e0e3961ee58",
-        2288248,
+        "c438c67bfa71dacedccae10025eb416009e90d2a5f2ebdb33b6435a710edf6f3",
+        9048952,
     ),
     "faces-restyle-psp.safetensors": Shipped(
-        "restyle train restyle-psp --ship",
-        OURS,
-        "480c80109395fd2404944ad3b0e418ffdc77d858a60f2ddb41d43e48e3064d6e",
-        2288248,
-    ),
-    "faces-restyle-psp-256.safetensors": Shipped(
         "restyle_lib.making.encoders",
         OURS,
         "122bb6971905956016845c775e41237f696c8b297269f04df565ffb4c4927e8e",
         9048960,
     ),
     "faces-restyle-psp-fpn.safetensors": Shipped(
-        "restyle train restyle-psp-fpn --ship",
+        "restyle_lib.making.encoders",
         OURS,
-        "8e788593ad90e2279b8742248b40b2077b2fac2e4aff7af6b7bde3cf44345272",
-        2320784,
+        "e376c1c8e92fbe51fdca2d6a830bdb6274c2a309b8e099342f2b43e53f2685cf",
+        9136968,
     ),
     "faces-start.safetensors": Shipped(
         "restyle train start --ship", OURS, "2080c003867c64dba24706d4bcfbd736967de281c1f9299c375b33621bc8e0a1", 2156312

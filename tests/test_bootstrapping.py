@@ -187,7 +187,8 @@ def test_the_first_step_is_the_face_encoders_and_the_rest_the_toon_encoders(inve
     found = bootstrapping.bootstrap(face, toon, x, steps=3, callback=lambda t, w, y: seen.append((t, y)))
     alone = face.invert(x, steps=1)
     assert found.latents.shape == (4, 4, 16, 512) and found.images.shape == (4, 4, 3, 64, 64)
-    assert torch.equal(found.latents[:, :2], alone.latents) and torch.equal(found.images[:, 0], alone.images[:, 0])
+    assert torch.equal(found.latents[:, :2], alone.latents)
+    assert torch.allclose(found.images[:, 0], downsample(alone.images[:, 0], 64), atol=1e-6)
     with torch.no_grad():
         drawn = toon.G.synthesize(alone.latents[:, 1])
         residual = toon.encoder(torch.cat([toon.prepare(x), drawn], 1)) * 2**-toon.decay
@@ -242,10 +243,10 @@ def test_a_one_pass_encoder_takes_its_one_step_from_where_it_begins(inverters, f
     face, psp = inverters[0], rl.load_inverter("faces/psp")
     found = bootstrapping.bootstrap(face, psp, faces[:2], steps=4)
     alone = psp.invert(faces[:2], 1)
-    assert found.latents.shape == (2, 5, 16, 512) and found.images.shape == (2, 5, 3, 64, 64)
+    assert found.latents.shape == (2, 5, 16, 512) and found.images.shape == (2, 5, 3, 256, 256)
     assert torch.equal(found.latents[:, :2], face.invert(faces[:2], 1).latents)
     for t in (2, 3, 4):
-        assert torch.allclose(found.latents[:, t], alone.latents[:, 1], atol=1e-5)
+        assert torch.allclose(found.latents[:, t], alone.latents[:, 1], atol=1e-4)
 
 
 def test_measure_compares_with_the_face_and_with_the_sought_cartoon(inverters, heldout, faces):

@@ -87,7 +87,7 @@ def test_ctrl_c_leaves_the_best_until_then(G, target):
 
 
 def test_the_whole_generator_is_searched_at_256_px():
-    inverter = rl.load_inverter("faces/restyle-psp-256")
+    inverter = rl.load_inverter("faces/restyle-psp")
     _, photos = sets.aligned_photographs(256)
     photos = photos[:1]
     result = inverter.invert(photos, steps=1)

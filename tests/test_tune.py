@@ -27,7 +27,7 @@ def photo():
 
 @pytest.fixture(scope="module")
 def codes(photo):
-    return rl.load_inverter("faces/restyle-psp-256").invert(photo, steps=2).latents[:, -1]
+    return rl.load_inverter("faces/restyle-psp").invert(photo, steps=2).latents[:, -1]
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,16 @@
 """The methods that are compared: their order, names and colours, the same in every table and figure."""
 
+import json
+
 import torch
 from torch import Tensor
 
 from restyle_lib.evaluation.cache import digest, remembered_tensors
-from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Inverter, Viewed, load_inverter, shipped_inverters
+from restyle_lib.inversion.inverter import Inverter, Viewed, load_inverter, shipped_inverters
 from restyle_lib.inversion.optimize import hybrid, optimize
 from restyle_lib.inversion.refine import Callback
 from restyle_lib.inversion.result import Inversion, joined
+from restyle_lib.paths import WEIGHTS
 
 # In the paper's order. What is not shipped is left out of every comparison, and the claims say so.
 ENCODERS = {
@@ -18,8 +21,6 @@ ENCODERS = {
     "ReStyle-e4e": "faces/restyle-e4e",
     "ReStyle-pSp, FPN": "faces/restyle-psp-fpn",
 }
-# Larger than the others, trained on photographs and for longer: measured on these, and no part of the comparison.
-PHOTOGRAPHS = {"ReStyle-pSp, 256 px": FOR_PHOTOGRAPHS}
 OPTIMIZATIONS = {"Optimization, W": "W", "Optimization, W+": "W+"}  # and the spaces that they search, from w_avg
 HYBRIDS = {"Hybrid, pSp": "pSp", "Hybrid, ReStyle-pSp": "ReStyle-pSp"}  # and the encoders that they start from
 START_STEPS = 5  # of a hybrid's encoder
@@ -45,9 +46,20 @@ def shipped() -> dict[str, str]:
     return {label: name for label, name in ENCODERS.items() if name in names}
 
 
-def load_encoders(device: torch.device | str = "cpu", names: dict[str, str] | None = None) -> dict[str, Inverter]:
-    """Encoders by label, in order. names: theirs by label, such as `PHOTOGRAPHS`; else those that are compared."""
-    return {label: load_inverter(name).to(device) for label, name in (names or shipped()).items()}
+def budgets() -> dict[str, dict[str, int]]:
+    """By label, the passes and images of the loop that each shipped encoder was trained with, as its recipe says."""
+    recipes = {
+        label: json.loads((WEIGHTS / f"{name.replace('/', '-')}.json").read_text()) for label, name in shipped().items()
+    }
+    return {
+        label: {part: sum(r.get(part, 0) for r in recipe["rounds"][1:]) for part in ("passes", "images")}
+        for label, recipe in recipes.items()
+    }
+
+
+def load_encoders(device: torch.device | str = "cpu") -> dict[str, Inverter]:
+    """The encoders that are compared, by label, in order."""
+    return {label: load_inverter(name).to(device) for label, name in shipped().items()}
 
 
 def searches(encoders: dict[str, Inverter]) -> list[str]:

@@ -13,10 +13,10 @@ class Profile:
     name: str
     images: int
     """Held-out renders that methods are compared on."""
-    full_renders: int
-    """Of these, how many are rendered again at 1024 px from each method's code (0.7 s each on two cores)."""
+    cartoons: int
+    """Of these, how many 06_bootstrapping draws at 1024 px (0.3 s each on two cores)."""
     searched: int
-    """Of these, how many optimization and the hybrids search codes for."""
+    """Of these, how many optimization and the hybrids search codes for (0.3 s a step on two cores)."""
     budgets: list[int]
     """Steps that they are given; each number is a search of its own, since its learning rate falls at its end."""
     timed: int
@@ -54,7 +54,7 @@ PROFILES = {
     "smoke": Profile(
         name="smoke",
         images=4,
-        full_renders=2,
+        cartoons=2,
         searched=2,
         budgets=[2, 3],
         timed=1,
@@ -79,16 +79,16 @@ PROFILES = {
     ),
     "default": Profile(
         name="default",
-        images=200,
-        full_renders=12,
-        searched=24,
-        budgets=[15, 50],
-        timed=6,
-        edited=24,
-        ablated=12,
+        images=40,
+        cartoons=12,
+        searched=12,
+        budgets=[15, 40],
+        timed=4,
+        edited=12,
+        ablated=8,
         ablation_passes=300,
         samples=6,
-        hybrid_steps=120,
+        hybrid_steps=40,
         training={
             "replay_passes": 400,
             "replay_states": 32,
@@ -102,7 +102,7 @@ PROFILES = {
     "full": Profile(
         name="full",
         images=2000,
-        full_renders=2000,
+        cartoons=2000,
         searched=200,
         budgets=[50, 150, 500],
         timed=20,

@@ -28,7 +28,7 @@ from restyle_lib.precision import autocast
 
 FORMAT = "restyle-companion inverter 1"
 STYLE = 512  # dimensions of a style that encoders find, here and in the official code
-FOR_PHOTOGRAPHS = "faces/restyle-psp-256"  # the shipped one that does best on them
+FOR_PHOTOGRAPHS = "faces/restyle-psp"  # the default, trained for longest
 
 
 # What generators make leaves [-1, 1] by up to 1 or so where it is brightest or darkest; images in 0..255 go far beyond.

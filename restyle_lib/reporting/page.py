@@ -35,26 +35,22 @@ SECTIONS = [
         "Photographs and renders, step by step",
         "02_steps",
         figures={
-            "photos_steps.jpg": "Two photographs: the mean face, five steps of ReStyle-pSp, what optimization makes of "
+            "photos_steps.jpg": "Four photographs: the mean face, five steps of ReStyle-pSp, what optimization makes of "
             "the last one, and that code rendered at 1024 px.",
             "photos_measured.jpg": "The same steps with L2 and identity under each, and where the error is.",
-            "renders_steps.jpg": "Renders that no encoder has seen. The loop works at 64 px; the last column is the "
-            "final code at 1024.",
-            "methods.jpg": "Every method on the same renders and photographs, its final code rendered at 1024 px. "
-            "All of them look at 64 px.",
+            "renders_steps.jpg": "Renders that no encoder has seen; the last column is the final code at 1024 px.",
+            "methods.jpg": "Every method on the same renders and photographs, its final code rendered at 1024 px.",
         },
     ),
     Section(
         "All methods, measured",
         "03_eval",
         tables={
-            "eval_table": "Held-out renders at 64 px: means and 95 % intervals over images. Times are of batch 1, all "
+            "eval_table": "Held-out renders at 256 px: means and 95 % intervals over images. Times are of batch 1, all "
             "measured in one run.",
             "eval_paired": "Encoders image by image. A side is better where the interval of the difference holds no "
             "zero.",
-            "eval_full": "The final codes rendered at 1024 px and compared at 256. “face found” is the share of "
-            "renders in which a detector finds a face.",
-            "eval_photos_full": "The two photographs, codes rendered at 1024 px and compared at 256.",
+            "eval_photos": "Four photographs, one by one, at 256 px.",
         },
         figures={
             "eval_time.png": "Quality against seconds per image, all methods on the same images. A curve is an "

@@ -144,10 +144,9 @@ SETTINGS = {
     ),
     "restyle-psp": Settings(**RESTYLE),
     "restyle-e4e": Settings(**RESTYLE | E4E),
-    # Faces in, cartoons out; the losses are between cartoons. It begins as the faces' encoder, which has seen more.
+    # Faces in, cartoons out; the losses are between cartoons.
     "toon-restyle-psp": Settings(
-        **RESTYLE
-        | {"replay_passes": 1_600, "init": "faces/restyle-psp", "loop_lr": 3e-4, "decay": 0.5, "lambda_id": 0.1},
+        **RESTYLE | {"replay_passes": 1_600, "init": "faces/start", "loop_lr": 3e-4, "decay": 0.5, "lambda_id": 0.1},
         generator="toon-64",
         shown="faces-64",
         loop_passes=500,
