@@ -29,13 +29,17 @@ def test_the_script_for_a_gpu_runs_on_a_cpu(tmp_path, monkeypatch, heldout):
 
     out, states = tmp_path / "out", tmp_path / "states"
     names = ("restyle-psp", "idinvert")
-    making.train(tmp_path / "inputs", out, 10, 0, renders=4, heldout=4, names=names, passes=8, states=states, batch=4)
-    making.extend(tmp_path / "inputs", out, renders=4, heldout=4, states=states, passes=4, batch=4)
+    few = {"renders": 4, "heldout": 4}
+    making.train(tmp_path / "inputs", out, 10, 0, names=names, passes=8, states=states, batch=4, **few)
+    making.extend(tmp_path / "inputs", out, states=states, passes=4, batch=4, **few)
+    begun = out / "restyle-psp.safetensors"
+    making.train(tmp_path / "inputs", out, 10, names=("psp",), passes=8, states=states, batch=4, start=begun, **few)
     recipes = json.loads((out / "recipes.json").read_text())
-    assert [recipes[name]["passes"] for name in names] == [8, 8] and recipes["restyle-psp-long"]["passes"] == 4
-    for name in ("start", *names, "restyle-psp-long"):
+    assert [recipes[name]["passes"] for name in (*names, "psp")] == [8, 8, 8]
+    assert recipes["restyle-psp-long"]["passes"] == 4
+    for name in ("start", *names, "psp", "restyle-psp-long"):
         inverter = rl.load_inverter(out / f"{name}.safetensors")
-        assert inverter.input_size == (256, 256) and inverter.one_pass == (name == "idinvert")
+        assert inverter.input_size == (256, 256) and inverter.one_pass == (name in {"idinvert", "psp"})
 
 
 def test_a_low_resolution_is_an_average_enlarged():
@@ -49,3 +53,21 @@ def test_a_low_resolution_is_an_average_enlarged():
     interior = slice(8, -8)  # edges are extended in another way
     difference = seen[1, 0] - torch.frombuffer(bytearray(expected.tobytes()), dtype=torch.float32).view(256, 256) / 255
     assert difference[interior, interior].abs().max() < 0.1
+
+
+def test_an_interrupted_learner_goes_on_where_it_was(tmp_path):
+    def learner():
+        torch.manual_seed(0)
+        return making.Learner(torch.nn.Linear(2, 2), 1e-2, torch.device("cpu"))
+
+    def learn(one, steps):
+        for _ in range(steps):
+            one.step(one.encoder(torch.ones(1, 2)).square().sum(), one.taken / 6)
+
+    whole, half, again = learner(), learner(), learner()
+    learn(whole, 6)
+    learn(half, 3)
+    half.save(tmp_path / "half.pt")
+    again.load(tmp_path / "half.pt")
+    learn(again, 3)
+    assert torch.equal(whole.encoder.weight, again.encoder.weight) and torch.equal(whole.ema.weight, again.ema.weight)
