@@ -67,19 +67,20 @@ def bootstrap(
     begun = first.invert(images, switch, callback)
     x, view = second.prepare(images), Viewed(second.G, second.input_size)
     codes = begun.latents[:, -1].to(x.device)
-    trail = [(codes, view.synthesize(codes))]
+    with second.precision():
+        trail = [(codes, view.synthesize(codes))]
 
     def keep(t: int, w: Tensor, y: Tensor) -> None:
         trail.append((w, y))
         if callback:
             callback(switch + t, w, y)
 
-    if second.one_pass:
-        if switch < steps:
+    with second.precision():
+        if not second.one_pass:
+            refine(second.encoder, view, x, *trail[0], steps - switch, keep, second.decay, first=switch + 1)
+        elif switch < steps:
             refine(second.encoder, view, x, second.start(len(x)), trail[0][1], 1, keep, second.decay)
-        trail += trail[-1:] * (steps - switch - len(trail) + 1)
-    else:
-        refine(second.encoder, view, x, *trail[0], steps - switch, keep, second.decay, first=switch + 1)
+    trail += trail[-1:] * (steps - switch - len(trail) + 1)
     latents, seen = (torch.stack(each, 1).cpu() for each in zip(*trail, strict=True))
     before = F.adaptive_avg_pool2d(begun.images[:, :-1].flatten(0, 1), second.input_size).unflatten(0, (-1, switch))
     return Inversion(torch.cat([begun.latents[:, :-1], latents], 1), torch.cat([before, seen], 1))

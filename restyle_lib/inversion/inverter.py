@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -89,6 +89,10 @@ class Inverter(nn.Module):
         mean = self.G.w_avg if self.from_mean else torch.zeros_like(self.G.w_avg)
         return mean.expand(n, self.G.n_styles, -1)
 
+    def precision(self) -> AbstractContextManager:
+        """The arithmetic of its loop: for encoders of 256 px bf16 where it is fast, as in their training."""
+        return autocast(self.y_avg.device) if isinstance(self.encoder, Encoder256) else nullcontext()
+
     def full_generator(self) -> nn.Module:
         """The generator that renders this inverter's codes best: the whole one where a cut one is in the loop."""
         return load_generator(f"{self.G.family}-1024") if isinstance(self.G, MobileGenerator) else self.G
@@ -115,7 +119,7 @@ class Inverter(nn.Module):
                 callback(t, w, y_t)
 
         view, steps_taken = Viewed(self.G, self.input_size), 1 if self.one_pass else steps
-        with autocast(x.device) if isinstance(self.encoder, Encoder256) else nullcontext():  # as in its training
+        with self.precision():
             refine(self.encoder, view, x, self.start(len(x)), y, steps_taken, keep, self.decay)
         trajectory += trajectory[-1:] * (steps + 1 - len(trajectory))
         latents, images = zip(*trajectory, strict=True)
