@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-LARGEST = 2**23  # elements of the finest map that are in memory at a time; it is a part of the channels' map
+LARGEST = 2**23  # elements of the finer map that are in memory at a time; sixteen channels are at least
 
 
 def lowpass(taps: int, cutoff: float, half_width: float, rate: float) -> Tensor:
@@ -58,7 +58,7 @@ def filtered_leaky_relu(
     The map of the higher rate is never there as a whole: some channels after others, and again for the gradients.
     """
     up_filter = up_filter * (up * 2**0.25)  # for zeros between samples, and for the gain: both act twice, here each
-    channels = max(1, LARGEST // (up * up * x[:, 0].numel()) // 16 * 16)  # sixteen are a vector of a CPU
+    channels = max(16, LARGEST // (up * up * x[:, 0].numel()) // 16 * 16)  # sixteen are a vector of a CPU
 
     def part(x: Tensor) -> Tensor:
         x = F.leaky_relu_(upsample(x, up_filter, up, padding), 0.2)
