@@ -1,7 +1,7 @@
 """Checkpoints in the official ReStyle format with random weights, of any geometry.
 
-They invert nothing, but they are read, run and timed exactly as the published ones: benchmarks, tests and the smoke
-profile of 09_full_scale use them where nobody has downloaded a checkpoint.
+They invert nothing, but they are read, run and timed exactly as the published ones: benchmarks, tests and 09_full_scale
+use them where nobody has downloaded a checkpoint.
 """
 
 import math
