@@ -192,6 +192,66 @@ def test_a_person_of_several_is_chosen(photos, tmp_path):
     assert restyle("invert", tmp_path / "group.png", "--out", tmp_path, *options, "--face", "me").returncode == 2
 
 
+def test_the_result_goes_back_into_the_photograph(photos, tmp_path):
+    """That of all faces into one picture, at the photograph's size; nothing but faces changes."""
+    face, group = Image.open(photos / "good.png"), Image.new("RGB", (700, 320), "grey")
+    group.paste(face, (10, 10))
+    group.paste(face.resize((200, 200)), (450, 60))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    group.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "group.png", exif=exif)
+    torch.save(random_checkpoint("faces", size=16, mapping=1), tmp_path / "faces.pt")
+    options = ("--out", tmp_path / "out", "--steps", 1, "--model", tmp_path / "faces.pt", "--face", "all", "--paste")
+    assert restyle("invert", tmp_path / "group.png", *options).returncode == 0
+    assert restyle("edit", tmp_path / "group.png", "--direction", "smile", *options).returncode == 0
+    made = {path.name for path in (tmp_path / "out").glob("*-pasted.png")}
+    assert made == {"group-pasted.png", "group-smile+2-pasted.png"}
+    changed = np.asarray(Image.open(tmp_path / "out" / "group-pasted.png")) != np.asarray(group)
+    assert changed.shape == (320, 700, 3)
+    assert changed[130, 110:200].any() and changed[150, 520:580].any() and not changed[:, 340:430].any()
+    torch.save(random_checkpoint("church", size=16, mapping=1), tmp_path / "church.pt")
+    result = restyle("invert", photos / "sky.png", "--out", tmp_path, "--model", tmp_path / "church.pt", "--paste")
+    assert result.returncode == 2 and "--paste is for faces" in result.stderr
+
+
+def test_a_grid_and_several_edits_at_once(photos, tmp_path):
+    torch.save(random_checkpoint("faces", size=16, mapping=1), tmp_path / "faces.pt")
+    options = (photos / "good.png", "--out", tmp_path / "out", "--steps", 1, "--model", tmp_path / "faces.pt")
+    directions = ("--direction", "smile", "--direction", "smile=1,age=-0.5")
+    result = restyle("edit", *directions, "--range=-2:2:5", *options)
+    assert result.returncode == 0, result.stderr
+    assert restyle("edit", *directions, *options).returncode == 0
+    out = tmp_path / "out"
+    stems = ("good-smile+2", "good-smile+1,age-0.5")
+    expected = {f"{stem}{ending}" for stem in stems for ending in ("-16.png", ".safetensors")}
+    assert {p.name for p in out.iterdir()} == expected | {f"good-edits-{x}" for x in ("grid.png", "strip.png")} | {
+        "good-edits-grid.safetensors"
+    }
+    grid = load_file(out / "good-edits-grid.safetensors")["latents"]
+    assert grid.shape == (2, 5, 6, 512)
+    single, both = (load_file(out / f"{stem}.safetensors")["latents"] for stem in stems)
+    assert torch.allclose(grid[0, 4], single[0]) and torch.allclose(grid[1, 3], both[0], atol=1e-6)
+    assert torch.equal(grid[0, 2], grid[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--direction", "smile,age"], "several at once need numbers"),
+        (["--direction", "smile=much"], "'much' is no number"),
+        (["--direction", "smile", "--range=1:2"], "not LOW:HIGH:COUNT"),
+        (["--direction", "smile", "--range=1:2:1"], "2 to 21 strengths"),
+        ([], "no --direction given; there are smile"),
+    ],
+)
+def test_edits_that_cannot_be_are_one_line(photos, tmp_path, words, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["restyle", "edit", str(photos / "good.png"), "--out", str(tmp_path), *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and message in error and len(error.strip().splitlines()) == 1
+
+
 def test_a_folder_is_aligned_and_inverted(photos, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()

@@ -83,6 +83,29 @@ def test_files_that_hold_no_direction_say_so(tmp_path):
         assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_edits_in_words(tmp_path):
+    known = editing.directions()
+    plain = editing.parse("smile")
+    assert plain[0] == "smile" and torch.equal(plain.direction, known["smile"]) and plain[2:] == (None, True)
+    both = editing.parse("smile=1, age=-0.5")
+    assert both.label == "smile+1,age-0.5" and both.strength == 1 and both.of_faces
+    assert torch.allclose(both.direction, known["smile"] - 0.5 * known["age"])
+    folder = tmp_path / "lr=0.1,b"
+    folder.mkdir()
+    np.save(folder / "wet.npy", np.ones((1, 18, 512), np.float32))
+    np.save(tmp_path / "dry.npy", np.ones((16, 512), np.float32))
+    own = editing.parse(str(folder / "wet.npy"))
+    assert own.label == "wet" and own.direction.shape == (18, 512) and own[2:] == (None, False)
+    mixed = editing.parse(f"{tmp_path / 'dry.npy'}=2,age=1")
+    assert mixed.label == "dry+2,age+1" and torch.allclose(mixed.direction, 2 + known["age"].expand(16, 512))
+    np.save(tmp_path / "wet.npy", np.ones((18, 512), np.float32))
+    with pytest.raises(ValueError, match="different numbers of styles"):
+        editing.parse(f"{tmp_path / 'dry.npy'}=2,{tmp_path / 'wet.npy'}=1")
+    for words in ("hat", "smile=1,hat=2", "", "smile=1,"):
+        with pytest.raises(ValueError, match="no direction"):
+            editing.parse(words)
+
+
 @pytest.mark.parametrize("shape", [(512,), (2, 511), (1, 1, 2, 512)])
 def test_wrong_codes_are_refused(shape):
     with pytest.raises(ValueError, match=r"codes \[B, 512\] or \[B, k, 512\]"):

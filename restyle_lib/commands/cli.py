@@ -5,7 +5,9 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
+import numpy as np
 import torch
 import tyro
 from PIL import Image
@@ -18,8 +20,9 @@ from restyle_lib.checkpoints.domains import DOMAINS, Domain, size_of
 from restyle_lib.commands import evaluate as evaluation
 from restyle_lib.commands import reproduce
 from restyle_lib.commands.film import film
-from restyle_lib.faces.align import NoFaceError, align, align_all
+from restyle_lib.faces.align import NoFaceError, cut_square, find_square, find_squares
 from restyle_lib.faces.detect import find_faces
+from restyle_lib.faces.paste import paste as paste_back
 from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.generators.stylegan3 import StyleGAN3
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
@@ -37,6 +40,10 @@ from restyle_lib.reporting import figures
 # what counts in a folder
 PHOTOS = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 LONGEST_NAME = 150  # bytes of a photograph's name that its results are named after
+MOST_COLUMNS = 21  # of a grid of edits
+
+# What may go back into a photograph, by what its file's name adds: an image, and the same before it was edited.
+Pastes = dict[str, tuple[Tensor, Tensor | None]]
 
 
 def invert(
@@ -51,6 +58,7 @@ def invert(
     input_size: str | None = None,
     device: str | None = None,
     face: str = "1",
+    paste: bool = False,
 ) -> int:
     """Inverts photographs; writes for each a step strip, the result at full size, the crop it saw, and the latents.
 
@@ -69,23 +77,25 @@ def invert(
     input_size: height x width of what its encoder sees, e.g. 256 or 192x256, where that is not the domain's
     device:  cpu, cuda or cuda:1; without it, the first GPU where there is one
     face:    which one of a photograph with several: 1 for the largest, 2 for the next …, or all of them
+    paste:   the result also goes back into the photograph, at its size: NAME-pasted.png
     A photograph that cannot be used is reported in one line and skipped; the exit code is then 1.
     """
 
     effort = _effort(quality, optimize, photos)
 
-    def keep(name: str, crop: Image.Image, result: Inversion, G) -> None:
-        _write_steps(out, name, crop, result, G, effort)
+    def keep(name: str, crop: Image.Image, result: Inversion, G) -> Pastes:
+        return {"": (_write_steps(out, name, crop, result, G, effort), None)}
 
     inverter = _opened(model, domain, input_size, device)
-    return _each(photos, steps, effort, inverter, aligned, out, keep, face)
+    return _each(photos, steps, effort, inverter, aligned, out, keep, face, paste)
 
 
 def edit(
     photos: tyro.conf.Positional[list[Path]],
     out: Path,
-    direction: str,
+    direction: tyro.conf.UseAppendAction[list[str]],
     strength: float = 2.0,
+    span: Annotated[str | None, tyro.conf.arg(name="range", metavar="LOW:HIGH:COUNT")] = None,
     quality: Quality | None = None,
     steps: int = 5,
     optimize: int | None = None,
@@ -95,33 +105,52 @@ def edit(
     input_size: str | None = None,
     device: str | None = None,
     face: str = "1",
+    paste: bool = False,
 ) -> int:
     """Inverts photographs and edits them; writes for each the edit at full size, a strip of what led to it, the code.
 
     photos:    image files of any kind and size, or folders of them
     out:       folder, made where missing: NAME-DIRECTION+2-strip.png, …-1024.png, ….safetensors
-    direction: smile, age, pose, gender or nod; or a file (.pt, .npy, .safetensors) of a direction, [512] or [k, 512]
+    direction: smile, age, pose, gender or nod; or a file (.pt, .npy, .safetensors) of a direction, [512] or [k, 512];
+               smile=1,age=-1 for both at once. Given several times, each is an edit of its own
     strength:  in standard deviations of the attribute among the generator's faces, or times the direction of a file;
                below 0 the other way
+    span:      --range=-2:2:5 draws a grid instead, NAME-DIRECTION-grid.png, of five strengths from -2 to 2 in columns,
+               and a row for each direction; its codes are those of the grid, [rows, columns, k, 512]
+    paste:     each edit also goes back into the photograph, at its size: NAME-DIRECTION+2-pasted.png
     The others, and photographs that cannot be used, are as for `restyle invert`. Raises ValueError for a model that is
     not of faces, whose W has other directions, and for a file that holds none that fits.
     """
-    # what is wrong with the direction is said before anything takes time
-    own = editing.load_direction(Path(direction)) if editing.is_file(direction) else None
-    if own is None:
-        editing.edit(torch.zeros(1, 512), direction)
+    # what is wrong with the directions is said before anything takes time
+    if not direction:
+        raise ValueError(f"no --direction given; there are {', '.join(editing.directions())}, or a file of one")
+    edits, strengths = [editing.parse(words) for words in direction], _range(span) if span else None
     inverter = _opened(model, domain, input_size, device)
-    if own is None and not inverter.domain.faces:
-        raise ValueError(f"{model} is of {inverter.domain.name}; {direction} is a direction of faces")
-    if isinstance(inverter.G, StyleGAN3):
-        raise ValueError(f"{model} is of StyleGAN3, whose W is another one than that of the direction {direction}")
-    editing.edit(torch.zeros(1, inverter.G.n_styles, 512), direction if own is None else own)
-    called = direction if own is None else Path(direction).stem
+    for asked in edits:
+        if asked.of_faces and not inverter.domain.faces:
+            raise ValueError(f"{model} is of {inverter.domain.name}; {asked.label} is a direction of faces")
+        if asked.of_faces and isinstance(inverter.G, StyleGAN3):
+            raise ValueError(f"{model} is of StyleGAN3, whose W has other directions than {asked.label}")
+        editing.edit(torch.zeros(1, inverter.G.n_styles, 512), asked.direction)
 
-    def keep(name: str, crop: Image.Image, result: Inversion, G) -> None:
-        _write_edit(out, f"{name}-{called}{strength:+g}", crop, result, G, called, own, strength)
+    def keep(name: str, crop: Image.Image, result: Inversion, G) -> Pastes:
+        if strengths:
+            return _write_grid(out, name, crop, result, G, edits, strengths)
+        return _write_edits(out, name, crop, result, G, edits, strength)
 
-    return _each(photos, steps, _effort(quality, optimize, photos), inverter, aligned, out, keep, face)
+    return _each(photos, steps, _effort(quality, optimize, photos), inverter, aligned, out, keep, face, paste)
+
+
+def _range(words: str) -> list[float]:
+    """LOW:HIGH:COUNT -> that many strengths from one to the other."""
+    try:
+        low, high, count = words.split(":")
+        low, high, count = float(low), float(high), int(count)
+    except ValueError:
+        raise ValueError(f"--range={words} is not LOW:HIGH:COUNT, such as --range=-2:2:5") from None
+    if not 2 <= count <= MOST_COLUMNS:
+        raise ValueError(f"a range has 2 to {MOST_COLUMNS} strengths, not {count}")
+    return torch.linspace(low, high, count, dtype=torch.float64).tolist()
 
 
 def _effort(quality: Quality | None, optimize: int | None, photos: list[Path]) -> Effort:
@@ -147,12 +176,12 @@ def align_photos(photos: tyro.conf.Positional[list[Path]], out: Path, size: int 
     done, skipped, names = 0, 0, set()
     for photo in tqdm(photos, unit="image"):
         try:
-            crops = _prepare(photo, DOMAINS["faces"], False, face, size)
+            _, crops = _prepare(photo, DOMAINS["faces"], False, face, size)
         except PhotoError as error:
             _say("skipped", photo, str(error))
             skipped += 1
         else:
-            for crop in crops:
+            for crop, _ in crops:
                 _save_image(crop, out / f"{_unique(photo.stem, names)}.png")
                 done += 1
     print(f"{done} aligned into {out}" + (f", {skipped} skipped" if skipped else ""))
@@ -171,12 +200,18 @@ def _each(
     inverter: Inverter,
     aligned: bool,
     out: Path,
-    keep: Callable[..., None],
+    keep: Callable[..., Pastes],
     face: str = "1",
+    paste: bool = False,
 ) -> int:
-    """Inverts each photograph and gives keep(name, crop, result, G) what came of it; the exit code."""
+    """Inverts each photograph and gives keep(name, crop, result, G) what came of it; the exit code.
+
+    paste: what keep returns then goes back into the photograph, of all its faces into one
+    """
     photos = _files(photos)
     _check_face(face)
+    if paste and not inverter.domain.faces:
+        raise ValueError(f"--paste is for faces, and the model is of {inverter.domain.name}")
     G = inverter.full_generator().to(inverter.y_avg.device)
     if effort.tuning and not isinstance(G, MobileGenerator):
         raise ValueError("best tunes the embedded generator, and this model has one of its own: use --quality good")
@@ -186,7 +221,8 @@ def _each(
         for i, photo in enumerate(photos):
             progress.set_description(photo.name)
             try:
-                crops = _prepare(photo, inverter.domain, aligned, face, TUNED_SIZE if effort.tuning else PHOTO_SIZE)
+                size = TUNED_SIZE if effort.tuning else PHOTO_SIZE
+                image, crops = _prepare(photo, inverter.domain, aligned, face, size)
             except PhotoError as error:
                 advice = ""
                 if isinstance(error, NoFaceError) and not isinstance(inverter.G, MobileGenerator):
@@ -196,7 +232,8 @@ def _each(
             else:
                 more += len(crops) - 1
                 progress.total += (len(crops) - 1) * (steps + 1)
-                for crop in crops:
+                pasted = {}
+                for crop, square in crops:
                     x, name, drawing = to_tensor(crop), _unique(photo.stem, names), G
                     result = inverter.invert(x, steps, lambda t, w, y: progress.update())
                     if effort.search:
@@ -206,7 +243,11 @@ def _each(
                         code = result.latents[:, -1]
                         drawing = tune(G, code, x, effort.tuning)
                         save_tuned(out / f"{name}-tuned.safetensors", drawing, code)
-                    keep(name, crop, result, drawing)
+                    for ending, (after, before) in keep(name, crop, result, drawing).items():
+                        if paste:
+                            whole, path = pasted.get(ending, (image, out / f"{name}{ending}-pasted.png"))
+                            pasted[ending] = paste_back(whole, square, after, before), path
+                            _save_image(*pasted[ending])
                     done += 1
             progress.update((i + 1 + more) * (steps + 1) - progress.n)
     print(f"{done} inverted into {out}" + (f", {skipped} skipped" if skipped else ""))
@@ -238,21 +279,29 @@ def _check_face(face: str) -> None:
         raise ValueError(f"--face is 1 for the largest, 2 for the next, and so on, or all; not {face}")
 
 
-def _prepare(photo: Path, domain: Domain, aligned: bool, face: str, size: int = PHOTO_SIZE) -> list[Image.Image]:
-    """What is to be inverted of a photograph, one or several faces of it; what to know about them is written."""
+def _prepare(
+    photo: Path, domain: Domain, aligned: bool, face: str, size: int = PHOTO_SIZE
+) -> tuple[Image.Image, list[tuple[Image.Image, np.ndarray]]]:
+    """A photograph, and what is to be inverted of it: crops of one or several faces, and the squares they are.
+
+    What is to know about them is written.
+    """
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")  # once for each photograph, not once for all
         image = open_photo(photo)
         if aligned or not domain.faces:
-            crops = [(domain.cropped if aligned else domain.prepare)(image, size)]
+            width, height = image.size
+            whole = np.array([(0, 0), (0, height), (width, height), (width, 0)]) - 0.5  # 0 is the middle of a pixel
+            crops = [((domain.cropped if aligned else domain.prepare)(image, size), whole)]
         else:
-            crops = align_all(image, size) if face == "all" else []
-            crops = crops or [align(image, size, 1 if face == "all" else int(face))]
+            squares = find_squares(image) if face == "all" else []
+            squares = squares or [find_square(image, 1 if face == "all" else int(face))]
+            crops = [(cut_square(image, square, size), square) for square in squares]
             if face == "1" and (count := len(find_faces(image))) > 1:
                 warnings.warn(f"{count} faces, of which the largest is taken; see --face", stacklevel=1)
     for warning in said:
         _say("note:", photo, str(warning.message))
-    return crops
+    return image, crops
 
 
 def _say(kind: str, photo: Path, words: str) -> None:
@@ -276,7 +325,8 @@ def _unique(stem: str, taken: set[str]) -> str:
     return name
 
 
-def _write_steps(out: Path, name: str, crop: Image.Image, result: Inversion, G, effort: Effort) -> None:
+def _write_steps(out: Path, name: str, crop: Image.Image, result: Inversion, G, effort: Effort) -> Tensor:
+    """Returns the result at full size."""
     final = result.final(G)
     steps = result.latents.shape[1] - 1 - bool(effort.search)
     rows = figures.step_rows(to_tensor(crop), result.images, final)
@@ -287,25 +337,48 @@ def _write_steps(out: Path, name: str, crop: Image.Image, result: Inversion, G, 
     _save_image(to_image(final), out / f"{name}-{G.resolution[1]}.png")
     _save_image(crop, out / f"{name}-input.png")
     _save_latents(result.latents[0], out / f"{name}.safetensors")
+    return final
 
 
-def _write_edit(
-    out: Path,
-    name: str,
-    crop: Image.Image,
-    result: Inversion,
-    G,
-    direction: str,
-    own: Tensor | None,
-    strength: float,
-) -> None:
-    codes = editing.edit(result.latents[:, -1], direction if own is None else own, strength)
-    inverted, edited = result.final(G), Inversion(codes[:, None], result.images).final(G)
-    row = figures.side_by_side([to_tensor(crop)[0], inverted[0], edited[0]], 512)
-    titles = ["input", "inverted", f"{direction} {strength:+g}"]
-    _save_strip(figures.image_grid([row], titles, cell=3), out / f"{name}-strip.png")
-    _save_image(to_image(edited), out / f"{name}-{G.resolution[1]}.png")
-    _save_latents(codes, out / f"{name}.safetensors")
+def _write_edits(
+    out: Path, name: str, crop: Image.Image, result: Inversion, G, edits: list[editing.Edit], strength: float
+) -> Pastes:
+    """Each edit in full, and one strip of them all. Returns the edits."""
+    inverted, pastes = result.final(G), {}
+    for asked in edits:
+        ending = f"-{asked.label}" + ("" if asked.strength else f"{strength:+g}")
+        codes = editing.edit(result.latents[:, -1], asked.direction, asked.strength or strength)
+        edited = Inversion(codes[:, None], result.images).final(G)
+        _save_image(to_image(edited), out / f"{name}{ending}-{G.resolution[1]}.png")
+        _save_latents(codes, out / f"{name}{ending}.safetensors")
+        pastes[ending] = edited, inverted
+    row = figures.side_by_side([to_tensor(crop)[0], inverted[0], *(edited[0] for edited, _ in pastes.values())], 512)
+    titles = ["input", "inverted", *(ending[1:].replace(",", ", ") for ending in pastes)]
+    together = next(iter(pastes)) if len(pastes) == 1 else "-edits"
+    _save_strip(figures.image_grid([row], titles, cell=3), out / f"{name}{together}-strip.png")
+    return pastes
+
+
+def _write_grid(
+    out: Path, name: str, crop: Image.Image, result: Inversion, G, edits: list[editing.Edit], strengths: list[float]
+) -> Pastes:
+    """A row for each edit, a column for each strength, and the codes. Returns the edits that change something."""
+    inverted, rows, pastes, codes = result.final(G), [], {}, []
+    for asked in edits:
+        row = [to_tensor(crop)[0]]
+        for strength in strengths:
+            codes.append(editing.edit(result.latents[:, -1], asked.direction, strength)[0])
+            edited = Inversion(codes[-1][None, None], result.images).final(G) if strength else inverted
+            row.append(edited[0])
+            if strength:
+                pastes[f"-{asked.label}{'x' if asked.strength else ''}{strength:+g}"] = edited, inverted
+        rows.append(figures.side_by_side(row, 256))
+    stem = out / f"{name}-{edits[0].label if len(edits) == 1 else 'edits'}-grid"
+    labels = [asked.label.replace(",", ", ") for asked in edits]
+    grid = figures.image_grid(rows, ["input", *(f"{s:+g}" if s else "0" for s in strengths)], labels, cell=2)
+    _save_strip(grid, stem.with_name(f"{stem.name}.png"))
+    _save_latents(torch.stack(codes).unflatten(0, (len(edits), -1)), stem.with_name(f"{stem.name}.safetensors"))
+    return pastes
 
 
 def _save_strip(strip: figures.plt.Figure, path: Path) -> None:

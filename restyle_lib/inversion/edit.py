@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,13 +41,7 @@ def edit(codes: Tensor, direction: str | Path | Tensor, strength: float = 1.0) -
                way. Within ±3 standard deviations faces look natural
     Raises ValueError for another name, and for codes or a direction of another shape.
     """
-    if isinstance(direction, Path) or isinstance(direction, str) and direction not in directions():
-        if not is_file(direction):
-            raise ValueError(f"no direction {str(direction)!r}; there are {', '.join(directions())}, or give a tensor")
-        direction = load_direction(Path(direction))
-    elif isinstance(direction, str):
-        direction = directions()[direction]
-    direction = _plain(direction)
+    direction = _plain(direction if isinstance(direction, Tensor) else find(direction))
     if codes.ndim == 3 and direction.ndim == 2 and (direction == direction[:1]).all():
         direction = direction[0]  # one for all styles, written out for a generator of another number of them
     fits = codes.ndim in (2, 3) and direction.ndim < codes.ndim and direction.shape == codes.shape[-direction.ndim :]
@@ -54,6 +49,57 @@ def edit(codes: Tensor, direction: str | Path | Tensor, strength: float = 1.0) -
         shapes = f"{list(codes.shape)} and {list(direction.shape)}"
         raise ValueError(f"needs codes [B, 512] or [B, k, 512] and a direction [512] or [k, 512], got {shapes}")
     return codes + strength * direction.to(codes)
+
+
+def find(direction: str | Path) -> Tensor:
+    """The direction [512] or [k, 512] of that name, or in that file. Raises ValueError where there is neither."""
+    if isinstance(direction, str) and direction in directions():
+        return directions()[direction]
+    if is_file(direction):
+        return load_direction(Path(direction))
+    raise ValueError(f"no direction {str(direction)!r}; there are {', '.join(directions())}, or give a tensor")
+
+
+class Edit(NamedTuple):
+    """An edit as people write it, see `parse`: what it is called, and what one unit of it adds to a code.
+
+    strength: 1 where the words say how strong it is, else None
+    of_faces: whether a named direction is in it, which only a generator of faces has
+    """
+
+    label: str
+    direction: Tensor
+    strength: float | None
+    of_faces: bool
+
+
+def parse(words: str) -> Edit:
+    """An edit in words: "smile"; "smile=1.5"; "smile=1,age=-1", both at once; names may be files of directions.
+
+    Raises ValueError for unknown directions, for what is not a number, and for some of several without one.
+    """
+    parts = [_part(part) for part in ([words] if Path(words).is_file() else words.split(","))]
+    names, found, strengths = zip(*parts, strict=True)
+    of_faces = any(name in directions() for name in names)
+    if strengths == (None,):
+        return Edit(names[0], found[0], None, of_faces)
+    if None in strengths:
+        raise ValueError(f"{words!r}: several at once need numbers, such as smile=1,age=-1")
+    if len({len(direction) for direction in found if direction.ndim == 2}) > 1:
+        raise ValueError(f"{words!r}: these are directions of different numbers of styles")
+    label = ",".join(f"{name}{strength:+g}" for name, strength in zip(names, strengths, strict=True))
+    return Edit(label, sum(s * d for s, d in zip(strengths, found, strict=True)), 1.0, of_faces)
+
+
+def _part(words: str) -> tuple[str, Tensor, float | None]:
+    """One of an edit's parts: its name, or its file's without the ending; the direction; the strength if it has one."""
+    name, equals, number = (words, "", "") if Path(words).is_file() else words.strip().partition("=")
+    direction = find(name)
+    try:
+        strength = float(number) if equals else None
+    except ValueError:
+        raise ValueError(f"{words!r}: {number!r} is no number; say it as in {name}=1.5") from None
+    return name if name in directions() else Path(name).stem, direction, strength
 
 
 def is_file(direction: str | Path) -> bool:
