@@ -1,6 +1,6 @@
 """What inversion does with photographs of faces, as they are seen at 256 px, and what edits of the results do.
 
-    python benchmarks/photograph.py FOLDER --n 6
+    python benchmarks/photograph.py FOLDER --n 24 --save "whose photographs they are"
 
 Prints a row for the encoder's first and last step, for the search from there, and for that with a tuned generator:
 distances to the photographs, seconds for each, and the change of an attribute by an edit of +2, in its standard
@@ -29,7 +29,8 @@ from restyle_lib.inversion.optimize import hybrid
 from restyle_lib.paths import RESULTS
 from restyle_lib.precision import best_device
 
-EDITS = ("smile", "age")
+EDITS = ("smile", "age", "pose")
+EFFECTS = ("wanted", "unwanted", "JUDGE")
 SHOWN = ("L2", "ST-LPIPS", "ID", "JUDGE", "seconds")
 STRENGTH = 2.0
 
@@ -49,7 +50,8 @@ def photograph(
     search, tuning: steps of each; locality: weight of the regularisation of `restyle_lib.inversion.tune`
     aligned: whether the photographs are FFHQ-aligned squares already
     out: folder for a picture of each: photograph, inversion and edits, a line for each stage
-    save: name of the photographs' source; the table then goes to data/results/benchmark_photographs.csv
+    save: name of the photographs' source; the tables then go to data/results/benchmark_photographs.csv and
+          benchmark_edits.csv
     """
     x = _aligned(folder, n) if aligned else sets.of_folder(folder, DOMAINS["faces"], 512)[1][:n]
     inverter, attributes, rows = load_inverter(FOR_PHOTOGRAPHS), Attributes(), []
@@ -80,13 +82,23 @@ def photograph(
     rows = pd.DataFrame(rows)
     print(rows.groupby("", sort=False).mean().round(3).T.to_string())
     if save:
-        table = [
-            {"": stage} | {name: interval(group[name]) for name in SHOWN}
-            for stage, group in rows.groupby("", sort=False)
-        ]
-        machine = f"{measure.machine(best_device())}, batch 1"
-        table = pd.DataFrame(table).assign(photographs=save, n=len(x), machine=machine)
-        save_table(table.rename(columns={"": "method", "seconds": "s / image"}), RESULTS / "benchmark_photographs.csv")
+        source = {"photographs": save, "n": len(x), "machine": f"{measure.machine(best_device())}, batch 1"}
+        for name, table in tables(rows).items():
+            save_table(table.assign(**source), RESULTS / f"benchmark_{name}.csv")
+
+
+def tables(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Rows of all photographs -> "photographs", a row for each stage, and "edits", one for each edit at each stage."""
+    stages = rows.groupby("", sort=False)
+    photographs = [{"method": stage} | {name: interval(of[name]) for name in SHOWN} for stage, of in stages]
+    edits = [
+        {"method": stage, "edit": (name := f"{edited} {STRENGTH:+g}")}
+        | {effect: interval(of[f"{name}: {effect}"]) for effect in EFFECTS}
+        for edited in EDITS
+        for stage, of in stages
+    ]
+    photographs = pd.DataFrame(photographs).rename(columns={"seconds": "s / image"})
+    return {"photographs": photographs, "edits": pd.DataFrame(edits)}
 
 
 def interval(values: pd.Series) -> str:

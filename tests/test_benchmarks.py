@@ -2,7 +2,9 @@
 
 import importlib.util
 
+import pandas as pd
 import per_sample
+import photograph
 import pytest
 import torch
 
@@ -27,3 +29,17 @@ def test_training_is_measured(formulation, monkeypatch):
     spec.loader.exec_module(benchmark)
     row = benchmark.row("embedded, 64", 2, formulation, batches=2)
     assert row["images x steps / s"] > 0 and row["peak memory GiB"] > 0.3 and row["batch"] == 2
+
+
+def test_what_photographs_show_is_tabled_with_intervals():
+    """Of each stage, and of each edit at each stage, in the order in which they came."""
+    effects = [f"{edit} +2: {effect}" for edit in photograph.EDITS for effect in photograph.EFFECTS]
+    columns = [*photograph.SHOWN, *effects]
+    rows = [{"": stage} | {name: i + j for i, name in enumerate(columns)} for j in range(3) for stage in ("b", "a")]
+    tables = photograph.tables(pd.DataFrame(rows))
+    assert list(tables["photographs"].method) == ["b", "a"] and tables["photographs"]["s / image"][0].startswith(
+        "5.000 ["
+    )
+    edits = tables["edits"]
+    assert list(edits.edit) == ["smile +2", "smile +2", "age +2", "age +2", "pose +2", "pose +2"]
+    assert edits.wanted[0].startswith("6.000 [") and edits.JUDGE[5].startswith("14.000 [")
