@@ -73,7 +73,7 @@ def run(
     override:  settings to change, e.g. --override loop-passes 1000
     dry_run:   train nothing: print the recipe, and what the run would cost here, from ten batches
     domain:    faces, cars, church, horse, wild, toonify, or own
-    generator: a StyleGAN2 of the domain, any file that rl.load_generator opens
+    generator: a StyleGAN2 or 3 of the domain, any file that rl.load_generator opens
     images:    photographs of the domain, a folder at any depth or a zip archive; faces aligned (see data/README.md)
     backbone:  the public network that the encoder begins as: model_ir_se50.pth for faces, else torchvision's resnet34
     moco:      the public MoCo-v2 file, for the loss that takes the place of identity where there are no faces

@@ -13,11 +13,15 @@ from official import as_modules, made_up, write_ada_pickle
 from stylegan3_published import R, T
 
 import restyle_lib as rl
+from restyle_lib.checkpoints import domains
 from restyle_lib.checkpoints.generators import CheckpointError
+from restyle_lib.commands import dry_run
 from restyle_lib.faces.align import between, cut_square, landmarks_transform
 from restyle_lib.generators import filters, stylegan3
 from restyle_lib.inversion.inverter import convert
 from restyle_lib.making.stand_ins import random_checkpoint
+from restyle_lib.train import full_size_job
+from restyle_lib.training.full_scale import Files
 
 SMALL = {"num_layers": 4, "channel_base": 256, "channel_max": 8}  # of 16 px, which have six styles
 TURNED = torch.tensor([[0.8, 0.3, 0.1], [-0.3, 0.8, -0.2], [0, 0, 1]])
@@ -305,3 +309,14 @@ def test_transforms_between_squares(photograph):
     assert torch.allclose(there, torch.tensor([[1, 0, -0.25], [0, 1, 0], [0, 0, 1]]))
     assert torch.allclose(between(corners, 2 * corners)[:2, :2], torch.eye(2) / 2)
     assert cut_square(photograph, corners, 64).size == (64, 64)
+
+
+def test_an_encoder_is_trained_through_it(tmp_path):
+    """One batch of a dry run: what `restyle train --generator stylegan3.pkl --dry-run` makes of a published file."""
+    write_ada_pickle(tmp_path / "network.pkl", published.tensors(32, **SMALL, **R), settings=SMALL | R)
+    files = dry_run.with_stand_ins(Files(generator=tmp_path / "network.pkl"), domains.named("own"), tmp_path)
+    override = {"batch": 1, "steps": 1, "lambda_moco": 0}
+    job = full_size_job("restyle-psp", "own", override, files, 0, torch.device("cpu"))
+    assert job.pool.cut.n_styles == 6
+    found = dry_run.probe(job.settings, job.pool, "loop", batches=2)
+    assert found.batches == 2 and found.seconds_per_pass > 0
