@@ -15,7 +15,7 @@ from stylegan3_published import R, T
 import restyle_lib as rl
 from restyle_lib.checkpoints import domains
 from restyle_lib.checkpoints.generators import CheckpointError
-from restyle_lib.commands import dry_run
+from restyle_lib.commands import cli, dry_run
 from restyle_lib.faces.align import between, cut_square, landmarks_transform
 from restyle_lib.generators import filters, stylegan3
 from restyle_lib.inversion.inverter import convert
@@ -277,6 +277,8 @@ def test_networks_pickled_whole(tmp_path):
         torch.save(whole, tmp_path / "whole.pt")
     inverter = rl.load_inverter(tmp_path / "whole.pt")
     assert inverter.encoder.progressive and torch.equal(inverter.G.w_avg, content["latent_avg"])
+    with pytest.raises(ValueError, match="of StyleGAN3, whose W has other directions than smile"):
+        cli.edit([tmp_path], tmp_path, ["smile"], model=str(tmp_path / "whole.pt"))
 
 
 def test_a_search_goes_on_from_the_code():
