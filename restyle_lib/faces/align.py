@@ -98,9 +98,12 @@ def find_square(image: Image.Image, face: int = 1) -> np.ndarray:
     return _square(image, faces[face - 1])
 
 
-def find_squares(image: Image.Image) -> list[np.ndarray]:
-    """The squares of all faces as `find_square` finds them, largest first; an empty list where there is none."""
-    return [_square(image, face) for face in find_faces(image, small=True)]
+def find_squares(image: Image.Image, small: bool = True) -> list[np.ndarray]:
+    """The squares of all faces as `find_square` finds them, largest first; an empty list where there is none.
+
+    small: whether small faces are looked for beside large ones, see `find_faces`
+    """
+    return [_square(image, face) for face in find_faces(image, small)]
 
 
 def _square(image: Image.Image, face: Face) -> np.ndarray:

@@ -120,7 +120,9 @@ def optimize(
     optimizer = torch.optim.Adam([w], lr=lr, betas=betas)
     rng, seen = torch.Generator().manual_seed(seed), first.clone()
     try:
-        with tqdm(range(1, steps + 1), desc=f"optimizing in {space}", unit="step", leave=False) as bar:
+        # who has a callback shows progress in a way of their own
+        silent, doing = callback is not None, f"optimizing in {space}"
+        with tqdm(range(1, steps + 1), desc=doing, unit="step", leave=False, disable=silent) as bar:
             for t in bar:
                 progress, searched = (t - 1) / steps, (~best.left(patience)).nonzero().flatten()
                 if not len(searched):

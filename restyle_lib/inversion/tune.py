@@ -104,7 +104,7 @@ def tune(
         return torch.cat(seen)
 
     try:
-        with tqdm(range(1, steps + 1), desc="tuning", unit="step", leave=False) as bar:
+        with tqdm(range(1, steps + 1), desc="tuning", unit="step", leave=False, disable=callback is not None) as bar:
             for t in bar:
                 optimizer.zero_grad()
                 with torch.enable_grad():
