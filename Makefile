@@ -1,5 +1,5 @@
 # make install     installs into .venv, fetches and verifies the assets
-# make explore     opens the explorer in JupyterLab
+# make explore     opens the explorer in the browser
 # make reproduce   installs into .venv, fetches and verifies the assets, runs every notebook, fills reproduced/ and compares
 # make test        the same set-up, then the tests
 PYTHON ?= python3
@@ -19,14 +19,12 @@ test: .venv/installed
 	$(BIN)/restyle assets
 	OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Jupyter's server drops messages over 10 MB, such as uploads of large photographs; this lets 200 MB pass.
-LAB := $(BIN)/jupyter lab --ServerApp.tornado_settings="{'websocket_max_message_size': 209715200}"
-
 lab: .venv/installed
-	$(LAB) notebooks
+	$(BIN)/jupyter lab notebooks
 
+# Notebook 07 without its code and prose.
 explore: install
-	$(LAB) notebooks/07_explore.ipynb
+	$(BIN)/voila --VoilaExporter.exclude_markdown=True notebooks/07_explore.ipynb
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -1,6 +1,5 @@
-"""The panel that edits the inversion on show."""
+"""Edits of the step on show, in real time."""
 
-import time
 from functools import cache, partial
 
 import ipywidgets as ipw
@@ -10,119 +9,157 @@ from torch import Tensor
 
 from restyle_lib.evaluation import metrics
 from restyle_lib.faces.attributes import NAMES, Attributes
+from restyle_lib.generators.averaged import averaged, can_average
 from restyle_lib.images import downsample, to_image
 from restyle_lib.inversion.edit import directions, edit
-from restyle_lib.widgets.parts import BLANK, GAP, WIDTH, Card, beside, files, link, png, wide
-from restyle_lib.widgets.pictures import step_caption
+from restyle_lib.precision import autocast
+from restyle_lib.widgets.elements import Compare, Download
+from restyle_lib.widgets.parts import jpeg, png, row, table
 from restyle_lib.widgets.session import Inverted, Session
+from restyle_lib.widgets.steps import step_name
 
 MOST = 4.0  # standard deviations: what lies beyond looks like nobody
-LARGE = (WIDTH - GAP) // 2  # px of a picture on the screen
 UNITS = {"smile": "log-odds", "age": "years", "pose": "yaw", "gender": "log-odds", "nod": "pitch"}
+LEFT = ("reconstruction", "photograph")
 
 
 class EditPanel(ipw.VBox):
-    """Moves the code of one step along the named directions, all of them at once, and renders it in full.
+    """Moves the code of the step on show along the named directions, all of them at once.
 
-    A slider may be moved while an edit is being rendered: what it says at the end of that is rendered next.
+    `stage` follows a slider at 256 px, and shows and measures the edit at full size once the sliders rest.
     """
 
     def __init__(self, session: Session):
         self.session = session
-        self.step = ipw.IntSlider(description="at step", layout={"width": "auto"}, continuous_update=False)
-        style = {"continuous_update": False, "readout_format": "+.1f", "layout": {"width": "auto"}}
+        self.stage = Compare(hint="Invert a face first")
+        style = {"readout_format": "+.1f", "style": {"description_width": "56px"}, "layout": {"width": "98%"}}
         self.strengths = {
-            name: ipw.FloatSlider(0, min=-MOST, max=MOST, step=0.5, description=name, **style) for name in directions()
+            name: ipw.FloatSlider(0, min=-MOST, max=MOST, step=0.1, description=name, **style) for name in directions()
         }
-        self.reset = ipw.Button(description="Reset", icon="undo", layout=wide(100, margin="0"))
-        self.before, self.after = Card(LARGE), Card(LARGE)
-        self.numbers, self.files = (ipw.HTML(layout=wide(LARGE, margin="0")) for _ in range(2))
-        left, right = (ipw.VBox(layout=wide(LARGE)) for _ in range(2))
-        sliders = [self.step, *self.strengths.values()]
-        left.children, right.children = [*sliders[:3], self.reset], sliders[3:]
-        super().__init__(
-            [beside(left, right), beside(self.before, self.after), beside(self.numbers, self.files)],
-            layout=wide(WIDTH),
-        )
-        for slider in sliders:
-            slider.observe(self._catch_up, "value")
+        self.reset = ipw.Button(description="Reset", layout={"width": "80px"})
+        self.left = ipw.ToggleButtons(options=LEFT)
+        self.numbers = ipw.HTML()
+        self.files = {"Picture": self._picture, "In the photograph": self._pasted, "Code": self._code}
+        self.downloads = {name: Download(name, partial(self._save, make)) for name, make in self.files.items()}
+        self.save = row(ipw.HTML("Save"), *self.downloads.values())
+        beside = row(ipw.HTML("Left of the divider"), self.left, self.reset)
+        super().__init__([*self.strengths.values(), beside, self.numbers, self.save], layout={"grid_gap": "6px"})
+        for slider in self.strengths.values():
+            slider.observe(self._show, "value")
+        self.left.observe(self._show, "value")
         self.reset.on_click(self._reset)
-        session.observe(self._restart, ["photo", "inverted"])
-        session.observe(self._catch_up, "busy")
+        session.observe(self._restart, ["photo", "inverted", "step"])
+        session.observe(self._follow, "busy")
         self._restart()
 
     @property
-    def asked(self) -> tuple[Inverted | None, int, dict[str, float]]:
-        """The inversion on show, and what the sliders say: the step, and the strengths that are not 0."""
+    def asked(self) -> tuple[Inverted | None, int, dict[str, float], str]:
+        """The inversion and its step, the strengths that are not 0, and what is left of the divider."""
         strengths = {name: slider.value for name, slider in self.strengths.items() if slider.value}
-        return self.session.inverted, self.step.value, strengths
+        return self.session.inverted, self.session.step, strengths, self.left.value
 
     def _restart(self, _=None) -> None:
-        """Another inversion, at its last step and not edited yet."""
-        inverted = self.session.inverted
-        self.renders = {}
-        self.step.max = self.step.value = len(inverted.titles) - 1 if inverted else 0
-        self._reset()
-        self.done = self.asked  # the session is busy, so nothing is rendered before a slider moves
-        self.before.show("reconstruction", BLANK)
-        self.after.show("move a slider to edit it" if inverted else "invert a face first", BLANK)
-        self.numbers.value = self.files.value = ""
-        for slider in (self.step, *self.strengths.values()):
-            slider.disabled = not inverted
+        """Another code; what was asked of the one before is asked of this one."""
+        if not self.session.inverted:
+            self.unedited, self.compared = (None, 0, None), None
+            self.stage.before = self.stage.after = b""
+            self.stage.before_label = self.stage.after_label = self.numbers.value = ""
+        self.stage.hint = "" if self.session.inverted else "Invert a face first"
+        self._follow()
+        self._show()
 
-    def _reset(self, _=None) -> None:
+    def _reset(self, _) -> None:
         for slider in self.strengths.values():
             slider.value = 0.0
 
-    def _catch_up(self, _=None) -> None:
-        """Renders what the sliders say, unless it is on show already or other work is under way."""
-        asked = self.asked
-        if not self.session.busy and asked[0] and asked != self.done:
-            self.done = asked
-            self.session.run("rendering the edit …", partial(self._render, *asked))
+    def _show(self, _=None) -> None:
+        if self.session.inverted:
+            self.session.draw(self, self._draw)
 
-    def _render(self, inverted: Inverted, step: int, strengths: dict[str, float]) -> str:
-        start = time.perf_counter()
-        G = self.session.generator(inverted.renderer)
-        codes = inverted.result.latents[:, step]
-        if step not in self.renders:
-            self.renders[step] = render(G, codes)
-        before = self.renders[step]
-        for name, strength in strengths.items():
-            codes = edit(codes, name, strength)
-        after = render(G, codes) if strengths else before
-        words = ", ".join(f"{name} {strength:+g}" for name, strength in strengths.items()) or "not edited"
-        self.before.show(step_caption(step, inverted.titles), shown(before))
-        self.after.show(words, shown(after))
-        self.numbers.value = measured(before, after)
-        stem = f"{inverted.stem}-step{step}-{words.replace(', ', '-').replace(' ', '')}"
-        links = [link(f"edited, {after.shape[-1]} px, PNG", png(to_image(after)), f"{stem}.png")]
-        links.append(link("its code, safetensors", save({"latents": codes.contiguous()}), f"{stem}.safetensors"))
-        self.files.value = files(links if strengths else [])
-        return f"{words}: rendered in {time.perf_counter() - start:.1f} s"
+    def _draw(self) -> None:
+        """Draws what the controls ask for by now, quickly, then in full."""
+        of, step, strengths, left = asked = self.asked
+        if not of:
+            return
+        G, code = of.generator(step), of.result.latents[:, step]
+        if self.unedited[:2] != (of, step):
+            self.unedited = of, step, quick(G, code)
+        before, edited = self.unedited[2], edited_code(code, strengths)
+        after = quick(G, edited) if strengths else before
+        if self.compared != (of, step, left):
+            self.compared = of, step, left
+            self.stage.before = jpeg(before if left == LEFT[0] else of.photo.crop)
+            self.stage.before_label = step_name(of, step) if left == LEFT[0] else left
+        self.stage.after, self.stage.after_label = jpeg(after), words(strengths)
+        if self.session.settled():
+            self.numbers.value = measured(before, after)
+            fine = jpeg(full(G, edited))
+            if asked == self.asked:
+                self.stage.after = fine
+                if left == LEFT[0]:
+                    self.stage.before = jpeg(full(G, code))
+
+    def _follow(self, _=None) -> None:
+        of = self.session.inverted
+        for control in (*self.strengths.values(), self.reset, self.left):
+            control.disabled = not of or self.session.busy
+        for download in self.downloads.values():
+            download.disabled = not of or self.session.busy
+        self.downloads["In the photograph"].layout.display = "none" if of and not of.photo.whole else ""
+
+    def _save(self, make, download: Download) -> None:
+        of, step, strengths, _ = self.asked
+        G, code = of.generator(step), of.result.latents[:, step]
+        stem = f"{of.stem}-step{step}-{words(strengths).replace(', ', '-').replace(' ', '')}"
+        self.session.save(download, partial(make, of, stem, G, code, edited_code(code, strengths)))
+
+    def _picture(self, of: Inverted, stem: str, G, code: Tensor, edited: Tensor) -> tuple[str, bytes]:
+        return f"{stem}.png", png(to_image(render(G, edited)))
+
+    def _pasted(self, of: Inverted, stem: str, G, code: Tensor, edited: Tensor) -> tuple[str, bytes]:
+        return f"{stem}-in-photograph.png", png(of.photo.with_face(render(G, edited), render(G, code)))
+
+    def _code(self, of: Inverted, stem: str, G, code: Tensor, edited: Tensor) -> tuple[str, bytes]:
+        return f"{stem}.safetensors", save({"latents": edited.contiguous()})
 
 
-def render(G, codes: Tensor) -> Tensor:
-    """Codes [1, k, 512] -> the image [1, 3, H, W] in [-1, 1], on the CPU."""
-    return G.synthesize(codes.to(G.w_avg.device)).clamp(-1, 1).cpu()
+def edited_code(code: Tensor, strengths: dict[str, float]) -> Tensor:
+    """A code [1, k, 512] moved along all the named directions."""
+    for name, strength in strengths.items():
+        code = edit(code, name, strength)
+    return code
 
 
-def shown(image: Tensor) -> bytes:
-    """PNG of an image [1, 3, s, s], no larger than a screen needs."""
-    return png(to_image(downsample(image, min(2 * LARGE // 64 * 64, image.shape[-1]))))
+def words(strengths: dict[str, float]) -> str:
+    """What was edited, in words."""
+    return ", ".join(f"{name} {strength:+.2g}" for name, strength in strengths.items()) or "not edited"
+
+
+def render(G, code: Tensor) -> Tensor:
+    """A code [1, k, 512] -> its image [1, 3, H, W] in [-1, 1], on the CPU."""
+    return G.synthesize(code.to(G.w_avg.device)).float().clamp(-1, 1).cpu()
+
+
+def full(G, code: Tensor) -> Tensor:
+    """The same for the screen: in bf16 where that is fast."""
+    with autocast(G.w_avg.device):
+        return render(G, code)
+
+
+def quick(G, code: Tensor) -> Tensor:
+    """The same at 256 px, in real time."""
+    if not can_average(G, (256, 256)):
+        return downsample(full(G, code), min(256, G.resolution[1]))
+    with autocast(G.w_avg.device):
+        return averaged(G, code.to(G.w_avg.device), 256).clamp(-1, 1).cpu()
 
 
 def measured(before: Tensor, after: Tensor) -> str:
-    """HTML: the attributes of two images [1, 3, s, s], and how much the second looks like the same person."""
-    a, b = (downsample(image, 256) for image in (before, after))
-    labels = zip(NAMES, *_attributes()(torch.cat([a, b])).tolist(), strict=True)
-    cells = [(name, f"{x:.2f}", f"{y:.2f}", UNITS[name]) for name, x, y in labels]
-    cells.append(("ID", "1", f"{metrics.identity(a, b).item():.2f}", "to the left picture"))
-    rows = [("measured", "left", "right", ""), *cells]
-    style = "padding:1px 6px"
-    lines = ["".join(f'<td style="{style}">{cell}</td>' for cell in row) for row in rows]
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<table style="line-height:1.5;border-collapse:collapse">{body}</table>'
+    """HTML: the attributes of two images [1, 3, 256, 256], and how much the second looks like the same person."""
+    labels = zip(NAMES, *_attributes()(torch.cat([before, after])).tolist(), strict=True)
+    cells = [[name, f"{x:.2f}", f"{y:.2f}", UNITS[name]] for name, x, y in labels]
+    cells.append(["same person", "1.00", f"{metrics.identity(before, after).item():.2f}", "ID"])
+    return table([["measured", "before", "edited", ""], *cells])
 
 
 _attributes = cache(Attributes)

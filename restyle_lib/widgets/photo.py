@@ -1,87 +1,97 @@
-"""The panel that chooses the face."""
+"""The photograph and the face in it that is inverted."""
 
 import io
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import ipywidgets as ipw
 from PIL import Image
 
 from restyle_lib.evaluation import sets
-from restyle_lib.faces.align import align
+from restyle_lib.faces.align import NoFaceError, cut_square, find_squares
 from restyle_lib.images import open_photo, to_float, to_image
-from restyle_lib.widgets.parts import FILL, LABELLED, WIDTH, wide
-from restyle_lib.widgets.pictures import SIZE
+from restyle_lib.inversion.quality import TUNED_SIZE
+from restyle_lib.widgets.elements import Gallery, Source
+from restyle_lib.widgets.parts import row, styled, thumbnail
 from restyle_lib.widgets.session import Photo, Session
 
-RENDER = "held-out render"
+NO_FACE = """no face found: use a photograph in which the face is upright, looks towards the camera and is at least \
+about 40 pixels wide"""
+MOST_FACES = 12
 
 
-class PhotoPanel(ipw.HBox):
-    """Chooses the face: one of the samples, or in a photograph of the user's own, uploaded or opened where it lies."""
+class PhotoPanel(ipw.Box):
+    """Thumbnails of what can be inverted, what adds to them, and the faces of the photograph on show."""
 
     def __init__(self, session: Session, renders: int):
-        self.session, self.crops = session, samples(renders)
-        self.picker = ipw.Dropdown(options=list(self.crops), description="Photo", style=LABELLED, layout=wide(250))
-        self.upload = ipw.FileUpload(
-            accept="image/*", description="Upload a photo", tooltip="up to 10 MB", layout=wide(170)
-        )
-        # Jupyter drops messages over 10 MB, in silence; a file that the kernel opens itself may be of any size
-        self.path = ipw.Text(placeholder="or its path, if over 10 MB", continuous_update=False, layout=FILL)
-        super().__init__([self.picker, self.upload, self.path], layout=wide(WIDTH))
-        self.picker.observe(self._pick, "value")
-        self.upload.observe(self._receive, "value")
-        self.path.observe(self._open, "value")
-        session.observe(self._follow, "busy")
-        self._pick()
+        super().__init__()
+        self.session, self.photos, self.renders = session, {}, renders
+        self.gallery, self.faces = Gallery(self._choose), Gallery(self._choose_face)
+        self.source = Source(self.receive, lambda words: session.say(words, "error"))
+        self.which = styled(ipw.HTML("Which face?"), "restyle-quiet")
+        self.several = row(self.which, self.faces)
+        self.children = [row(self.gallery, self.source, kind="restyle-head"), self.several]
+        self.layout.display, self.layout.overflow = "block", "visible"
+        session.observe(self._follow, ["photo", "busy"])
+        self._follow()
+        session.run("opening the samples …", self._open_samples)
 
-    def _pick(self, _=None) -> None:
-        name = self.picker.value
-        wait = " The first time, some faces are rendered, for up to a minute." if name.startswith(RENDER) else ""
-        self.session.run(f"{name}: opening …{wait}", partial(self._show, name, self.crops[name]))
+    def receive(self, name: str, content: bytes) -> None:
+        """Opens a file of that name that the browser sent."""
+        file = io.BytesIO(content)
+        file.name = name
+        self.session.run(f"{name}: looking for a face …", partial(self._show, partial(found, name, file)))
 
-    def _receive(self, change) -> None:
-        if change.new:
-            self.upload.value = ()  # else the same file could not be chosen twice
-            file = io.BytesIO(change.new[0]["content"])
-            file.name = change.new[0]["name"]
-            self._take(file.name, file)
+    def _open_samples(self) -> str:
+        for name, image in sets.photographs().items():
+            self.photos[name] = in_photograph(name, image)
+        for i in range(self.renders):
+            render = to_image(to_float(sets.heldout(self.renders).images[i]))
+            crop = render.resize((TUNED_SIZE, TUNED_SIZE), Image.Resampling.BICUBIC)
+            self.photos[f"render {i + 1}"] = Photo(f"render {i + 1}", crop)
+        self._list()
+        return self._show(lambda: next(iter(self.photos.values())))
 
-    def _open(self, change) -> None:
-        if path := change.new.strip():
-            self._take(Path(path).name, Path(path).expanduser())
+    def _choose(self, i: int) -> None:
+        photo = list(self.photos.values())[i]
+        self.session.run(f"{photo.name}: opening …", partial(self._show, lambda: photo))
 
-    def _take(self, name: str, file: Path | io.BytesIO) -> None:
-        work = partial(self._show, name, lambda: align(open_photo(file), SIZE))
-        self.session.run(f"{name}: looking for a face …", work)
+    def _choose_face(self, i: int) -> None:
+        photo = self.session.photo
+        self.session.run(f"{photo.name}: opening face {i + 1} …", partial(self._show, partial(photo.of_face, i)))
 
-    def _show(self, name: str, crop: Callable[[], Image.Image]) -> str:
-        try:
-            photo = Photo(name, crop())
-        except ValueError as error:
-            message = str(error)
-            raise ValueError(message if name in message else f"{name}: {message}") from error
-        self.crops[name] = lambda: photo.crop
+    def _show(self, open_: Callable[[], Photo]) -> str:
+        photo = open_()
+        self.photos[photo.name] = photo
+        self._list()
         self.session.inverted, self.session.photo = None, photo
-        return f"{name}: cropped as FFHQ is. Now choose a method and invert."
+        count = len(photo.squares)
+        return f"{photo.name}: {f'{count} faces found; choose one, then invert' if count > 1 else 'ready to invert'}."
 
-    def _follow(self, change) -> None:
-        """Controls rest during work; then the picker shows what is on show, also where another choice has failed."""
-        self.picker.disabled = self.upload.disabled = self.path.disabled = change.new
-        if not change.new and self.session.photo:
-            self.picker.unobserve(self._pick, "value")
-            if self.picker.options != tuple(self.crops):
-                self.picker.options = tuple(self.crops)
-            self.picker.value = self.session.photo.name
-            self.picker.observe(self._pick, "value")
+    def _list(self) -> None:
+        self.gallery.items = [{"name": name, "picture": thumbnail(photo.crop)} for name, photo in self.photos.items()]
+
+    def _follow(self, _=None) -> None:
+        """Controls rest during work; what is marked is what is on show, also where another choice has failed."""
+        photo, busy = self.session.photo, self.session.busy
+        self.gallery.disabled = self.faces.disabled = self.source.disabled = busy
+        if photo:
+            self.gallery.chosen = list(self.photos).index(photo.name)
+            squares = photo.squares if len(photo.squares) > 1 else ()
+            crops = [cut_square(photo.whole, square, 120) for square in squares]
+            self.faces.items = [{"name": f"face {i + 1}", "picture": thumbnail(crop)} for i, crop in enumerate(crops)]
+            self.faces.chosen = photo.face
+        self.several.layout.display = "flex" if self.faces.items else "none"
 
 
-def samples(renders: int) -> dict[str, Callable[[], Image.Image]]:
-    """Names of the samples, and what makes their aligned crops, some of which takes time."""
-    photos = {name: partial(align, photo, SIZE) for name, photo in sets.photographs().items()}
-    return photos | {f"{RENDER} {i + 1}": partial(_heldout, i, renders) for i in range(renders)}
+def found(name: str, file: io.BytesIO) -> Photo:
+    """The photograph in a file, its largest face chosen. Raises PhotoError with the file's name."""
+    return in_photograph(name, open_photo(file))
 
 
-def _heldout(i: int, n: int) -> Image.Image:
-    return to_image(to_float(sets.heldout(n).images[i]))
+def in_photograph(name: str, image: Image.Image) -> Photo:
+    """The faces of an upright RGB photograph. Raises NoFaceError where there is none."""
+    squares = find_squares(image, small=False)[:MOST_FACES]
+    if not squares:
+        raise NoFaceError(f"{name}: {NO_FACE}")
+    return Photo(name, cut_square(image, squares[0], TUNED_SIZE), image, tuple(squares))

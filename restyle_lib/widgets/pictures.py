@@ -6,30 +6,34 @@ import matplotlib
 import pandas as pd
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
+from torch import Tensor, nn
 
 from restyle_lib.evaluation import metrics
 from restyle_lib.images import to_image, to_tensor
 from restyle_lib.inversion.inverter import Inverter
 from restyle_lib.inversion.result import Inversion
-from restyle_lib.widgets.parts import CAPTION, GAP, SHOWN, png
+from restyle_lib.widgets.parts import jpeg, table
 from restyle_lib.widgets.session import Inverted, Photo
 
-SIZE = 256  # px of the aligned crop, as `restyle invert` makes it, and of the pictures in files
+SIZE = 256  # px of the pictures in files
+GAP, CAPTION = 16, 28  # px between them, and above them
 COLOURS = "RdYlBu_r"  # blue little, red much, also for the colour-blind
 
 
-def draw(
-    photo: Photo, method: str, renderer: str, inverter: Inverter, result: Inversion, seconds: float, titles: list[str]
+def describe(
+    photo: Photo,
+    method: str,
+    G: nn.Module,
+    tuned: nn.Module | None,
+    inverter: Inverter,
+    result: Inversion,
+    titles: list[str],
 ) -> Inverted:
     """An inversion with all its steps drawn, so that moving between them costs nothing; see `Inverted`."""
     seen = result.images[0].clamp(-1, 1)
-    pictures = [to_image(y).resize((SIZE, SIZE), Image.Resampling.LANCZOS) for y in seen]
-    changes = [heatmap(y, before) for y, before in zip(seen, [seen[0], *seen], strict=False)]
+    changes = [jpeg(heatmap(y, before)) for y, before in zip(seen, [seen[0], *seen], strict=False)]
     numbers = step_numbers(inverter.prepare(to_tensor(photo.crop)).cpu(), result)
-    strip = png(contact_sheet(photo.crop, titles, pictures, changes))
-    drawn = titles, numbers, [*map(png, pictures)], [*map(png, changes)], strip
-    return Inverted(photo, method, renderer, result, seconds, *drawn)
+    return Inverted(photo, method, G, tuned, result, titles, numbers, [*map(jpeg, seen)], changes)
 
 
 def step_numbers(x: Tensor, result: Inversion) -> pd.DataFrame:
@@ -62,10 +66,12 @@ def peak(y: Tensor, before: Tensor) -> float:
     return (y - before).abs().mean(0).quantile(0.99).item()
 
 
-def contact_sheet(
-    crop: Image.Image, titles: Sequence[str], pictures: Sequence[Image.Image], changes: Sequence[Image.Image]
-) -> Image.Image:
+def contact_sheet(inverted: Inverted) -> Image.Image:
     """The input and every step in a row, with what each changed below."""
+    seen = inverted.result.images[0].clamp(-1, 1)
+    pictures = [to_image(y).resize((SIZE, SIZE), Image.Resampling.LANCZOS) for y in seen]
+    changes = [heatmap(y, before) for y, before in zip(seen, [seen[0], *seen], strict=False)]
+    crop, titles = inverted.photo.crop.resize((SIZE, SIZE), Image.Resampling.LANCZOS), inverted.titles
     columns = [("input", crop, None), (titles[0], pictures[0], None)]
     columns += list(zip(titles, pictures, changes, strict=True))[1:]
     sheet = Image.new("RGB", (len(columns) * (SIZE + GAP) + GAP, 2 * (SIZE + GAP) + CAPTION + GAP), "white")
@@ -81,31 +87,23 @@ def contact_sheet(
     return sheet
 
 
-def step_caption(step: int, titles: Sequence[str]) -> str:
-    """HTML that names a reconstruction."""
-    return f"ŷ<sub>{step}</sub>, {titles[step]}"
-
-
 def change_caption(step: int, most: float) -> str:
     """HTML that says which change is shown, and its scale."""
     if step == 0:
-        return "nothing changed yet"
+        return "What a step changed: nothing yet"
     colours = ", ".join(map(matplotlib.colors.to_hex, matplotlib.colormaps[COLOURS]([0.0, 0.5, 1.0])))
-    style = f"display: inline-block; width: 70px; height: 9px; background: linear-gradient(90deg, {colours})"
-    return f'|ŷ<sub>{step}</sub> − ŷ<sub>{step - 1}</sub>|&ensp;0 <span style="{style}"></span> {most:.2f}'
+    style = f"display: inline-block; width: 60px; height: 9px; background: linear-gradient(90deg, {colours})"
+    return f'Changed: 0 <span style="{style}"></span> {most:.2f}'
 
 
-def number_table(numbers: pd.DataFrame, step: int) -> str:
+def number_table(numbers: pd.DataFrame, titles: Sequence[str], step: int) -> str:
     """HTML of the numbers of all steps: the current one shaded, the best ones bold."""
     columns = {"L2": (4, numbers.L2.idxmin()), "ID": (3, numbers.ID.idxmax()), "move": (3, None)}
-    right = "padding:1px 4px;text-align:right"
-    rows = ["".join(f'<th style="{right}">{title}</th>' for title in ("step", "L2 ↓", "ID ↑", "move"))]
+    rows = [["", "L2 ↓", "ID ↑", "move"]]
     for t, row in numbers.iterrows():
-        cells = [f"{t}"]
+        cells = [titles[t].removeprefix("after ")]
         for name, (digits, best) in columns.items():
             value = "–" if pd.isna(row[name]) else f"{row[name]:.{digits}f}"
             cells.append(f"<b>{value}</b>" if t == best else value)
-        rows.append("".join(f'<td style="{right}">{cell}</td>' for cell in cells))
-    shade = ' style="background:var(--jp-layout-color3, #ddd)"'
-    lines = [f"<tr{shade if t == step + 1 else ''}>{row}</tr>" for t, row in enumerate(rows)]
-    return f'<table style="line-height:1.5;border-collapse:collapse;width:{SHOWN}px">{"".join(lines)}</table>'
+        rows.append(cells)
+    return table(rows, step)

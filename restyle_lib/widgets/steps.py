@@ -1,97 +1,115 @@
-"""The panel that slides through the steps of the inversion on show."""
+"""The steps of the inversion on show: pictures, numbers, files."""
 
-import time
+import tempfile
 from functools import partial
+from pathlib import Path
 
 import ipywidgets as ipw
 from safetensors.torch import save
 
 from restyle_lib.images import to_image
-from restyle_lib.widgets.parts import BLANK, FILL, GAP, LABELLED, SHOWN, WIDTH, Card, beside, files, link, png, wide
-from restyle_lib.widgets.pictures import change_caption, number_table, step_caption
-from restyle_lib.widgets.session import Session
+from restyle_lib.inversion.tune import save_tuned
+from restyle_lib.precision import autocast
+from restyle_lib.widgets.elements import Compare, Download
+from restyle_lib.widgets.parts import jpeg, png, row, styled
+from restyle_lib.widgets.pictures import change_caption, contact_sheet, number_table
+from restyle_lib.widgets.session import Inverted, Session
+
+DIGITS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 class StepsPanel(ipw.VBox):
-    """Slides through the steps of the inversion on show: pictures, numbers, the full render, files."""
+    """Slides through the steps. `stage` shows the photograph beside the step, at full size once the slider rests."""
 
     def __init__(self, session: Session):
         self.session = session
-        self.input, self.output, self.change = Card(SHOWN), Card(SHOWN), Card(SHOWN)
-        self.play = ipw.Play(interval=700, show_repeat=False)
-        self.slider = ipw.IntSlider(description="Step", style=LABELLED, layout=FILL)
-        ipw.jslink((self.play, "value"), (self.slider, "value"))
-        self.numbers, self.files = (ipw.HTML(layout=wide(SHOWN, margin="0")) for _ in range(2))
-        self.button = ipw.Button(description="Render at 1024 px", icon="image", layout=wide(SHOWN, margin="0"))
-        self.full = Card(2 * SHOWN + GAP)
-        pictures = beside(self.input, self.output, self.change)
-        slide = ipw.HBox([ipw.Box([self.play], layout=wide(SHOWN + GAP)), self.slider], layout=wide(WIDTH))
-        left = ipw.VBox([self.numbers, self.button, self.files], layout=wide(SHOWN, grid_gap="8px"))
-        super().__init__([pictures, slide, beside(left, self.full)])
-        self.slider.observe(self._show, "value")
-        self.button.on_click(self._click)
+        self.stage = Compare()
+        self.slider = ipw.IntSlider(description="Step", style={"description_width": "40px"}, layout={"width": "98%"})
+        self.caption, self.numbers = ipw.HTML(), ipw.HTML()
+        self.change = ipw.Image(format="jpeg", layout={"width": "180px", "height": "180px"})
+        change = styled(ipw.VBox([self.caption, self.change]), "restyle-change")
+        self.files = {
+            "Picture": self._picture,
+            "In the photograph": self._pasted,
+            "All steps": lambda of, step: (f"{of.stem}-steps.png", png(contact_sheet(of))),
+            "Codes": lambda of, step: (f"{of.stem}.safetensors", save({"latents": of.result.latents[0].contiguous()})),
+            "Tuned generator": self._tuned,
+        }
+        self.downloads = {name: Download(name, partial(self._save, make)) for name, make in self.files.items()}
+        self.save = row(ipw.HTML("Save"), *self.downloads.values())
+        self.measures = row(change, self.numbers)
+        super().__init__([self.slider, self.measures, self.save], layout={"grid_gap": "10px"})
+        self.slider.observe(self._move, "value")
         session.observe(self._restart, ["photo", "inverted"])
+        session.observe(self._show, "step")
+        session.observe(self._preview, "preview")
         session.observe(self._follow, "busy")
         self._restart()
 
     def _restart(self, _=None) -> None:
         """Shows another photograph or inversion, from its last step on."""
         photo, inverted = self.session.photo, self.session.inverted
-        last = len(inverted.pictures) - 1 if inverted else 0
-        self.slider.unobserve(self._show, "value")
+        self.slider.unobserve(self._move, "value")
         self.slider.value = 0  # a step that every inversion has: the user may move it at this moment
-        self.shown, self.renders = inverted, {}
-        self.play.max = self.slider.max = last
-        self.slider.value = last
-        self.slider.observe(self._show, "value")
-        self.play.disabled = self.slider.disabled = not inverted
-        self.input.show("input" + (", the face found" if photo else ""), png(photo.crop) if photo else BLANK)
-        self._list_files()
+        self.slider.max = self.slider.value = self.session.step = inverted.last if inverted else 0
+        self.slider.observe(self._move, "value")
+        self.slider.disabled = not inverted
+        self.stage.before = jpeg(photo.crop) if photo else b""
+        self.stage.before_label = "photograph" if photo else ""
         self._show()
+
+    def _move(self, _) -> None:
+        self.session.step = self.slider.value
 
     def _show(self, _=None) -> None:
-        """Shows the step at which the slider stands."""
-        step = self.slider.value
-        if self.shown:
-            self.output.show(step_caption(step, self.shown.titles), self.shown.pictures[step])
-            self.change.show(change_caption(step, self.shown.numbers.change[step]), self.shown.changes[step])
-            self.numbers.value = number_table(self.shown.numbers, step)
+        """Shows the step at once as the encoder saw it, then at full size."""
+        of, step = self.session.inverted, self.session.step
+        if of:
+            self.stage.after, self.stage.after_label = of.pictures[step], step_name(of, step)
+            self.change.value, self.caption.value = of.changes[step], change_caption(step, of.numbers.change[step])
+            self.numbers.value = number_table(of.numbers, of.titles, step)
+            self.session.draw(self, partial(self._sharpen, of, step))
         else:
-            self.output.show("reconstruction ŷ", BLANK)
-            self.change.show("what a step changes", BLANK)
-            self.numbers.value = ""
-        if step in self.renders:
-            self.full.show(f"{step_caption(step, self.shown.titles)}, at {self.width} px", self.renders[step])
-        self.full.layout.display = "flex" if step in self.renders else "none"
+            self.stage.after, self.stage.after_label = b"", ""
+        self.measures.layout.visibility = "visible" if of else "hidden"
         self._follow()
 
-    def _click(self, _) -> None:
-        if self.shown:
-            step = self.slider.value
-            self.session.run(f"rendering step {step} at full size …", partial(self._render, step))
+    def _sharpen(self, of: Inverted, step: int) -> None:
+        if self.session.settled():
+            with autocast(of.G.w_avg.device):
+                picture = jpeg(of.result.final(of.generator(step), step))
+            if (of, step) == (self.session.inverted, self.session.step):
+                self.stage.after = picture
 
-    def _render(self, step: int) -> str:
-        start = time.perf_counter()
-        G = self.session.generator(self.shown.renderer)
-        self.width = G.resolution[1]
-        self.renders[step] = png(to_image(self.shown.result.final(G, step)))
-        self._list_files()
-        self._show()
-        return f"step {step} rendered at {self.width} px in {time.perf_counter() - start:.1f} s"
-
-    def _list_files(self) -> None:
-        """Offers what there is to save."""
-        if not self.shown:
-            self.files.value = ""
-            return
-        stem, latents = self.shown.stem, save({"latents": self.shown.result.latents[0].contiguous()})
-        links = [
-            link("all steps, PNG", self.shown.strip, f"{stem}-steps.png"),
-            link("all codes, safetensors", latents, f"{stem}.safetensors"),
-        ]
-        for step, content in sorted(self.renders.items()):
-            links.append(link(f"step {step} at {self.width} px, PNG", content, f"{stem}-step{step}-{self.width}.png"))
-        self.files.value = files(links)
+    def _preview(self, change) -> None:
+        self.stage.after, self.stage.after_label = change.new
 
     def _follow(self, _=None) -> None:
-        self.button.disabled = self.session.busy or not self.shown or self.slider.value in self.renders
+        of = self.session.inverted
+        for download in self.downloads.values():
+            download.disabled = self.session.busy or not of
+        self.downloads["In the photograph"].layout.display = "none" if of and not of.photo.whole else ""
+        self.downloads["Tuned generator"].layout.display = "" if of and of.tuned else "none"
+
+    def _save(self, make, download: Download) -> None:
+        self.session.save(download, partial(make, self.session.inverted, self.session.step))
+
+    def _picture(self, of: Inverted, step: int) -> tuple[str, bytes]:
+        image = of.result.final(of.generator(step), step)
+        return f"{of.stem}-step{step}-{image.shape[-1]}.png", png(to_image(image))
+
+    def _pasted(self, of: Inverted, step: int) -> tuple[str, bytes]:
+        return f"{of.stem}-step{step}-in-photograph.png", png(
+            of.photo.with_face(of.result.final(of.generator(step), step))
+        )
+
+    def _tuned(self, of: Inverted, step: int) -> tuple[str, bytes]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{of.stem}-generator.safetensors"
+            save_tuned(path, of.tuned, of.result.latents[:, -1])
+            return path.name, path.read_bytes()
+
+
+def step_name(of: Inverted, step: int) -> str:
+    """Names a reconstruction."""
+    return f"ŷ{str(step).translate(DIGITS)}, {of.titles[step]}"
