@@ -155,6 +155,19 @@ def summarise(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
+def at(rows: pd.DataFrame, method: str, step: int) -> pd.DataFrame:
+    """The rows of one method after one step."""
+    return rows[(rows.method == method) & (rows.step == step)]
+
+
+def named(rows: pd.DataFrame, names: list[str], steps: dict[str, list[int]] | None = None) -> pd.DataFrame:
+    """Rows with the images' names, image first, then method. steps: of each method those that are kept; None: all."""
+    if steps is not None:
+        rows = rows[[step in steps[method] for method, step in zip(rows.method, rows.step, strict=True)]]
+    rows = rows.assign(image=[names[i] for i in rows.image])
+    return rows[["image", "method", *(name for name in rows if name not in ("image", "method"))]]
+
+
 def paired_difference(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
     """b minus a image by image, for each metric: mean, 95 % interval, and the name of the side that is better.
 

@@ -53,6 +53,8 @@ SECTIONS = [
             "eval_photos": "Four photographs, one by one, at 256 px.",
         },
         figures={
+            "eval_extremes.jpg": "The renders that ReStyle-pSp reconstructs best and worst, and pSp beside it.",
+            "eval_paired.png": "Image by image: one pass to the right, refinement upwards; on the line nothing is won.",
             "eval_time.png": "Quality against seconds per image, all methods on the same images. A curve is an "
             "iterative method, a diamond a single pass; bars are 95 % intervals.",
             "eval_curves.png": "The encoders over their steps, 95 % bands. They were trained for five steps, on some "
@@ -104,6 +106,9 @@ SECTIONS = [
         "08_ablations",
         tables={"ablations": "Error and identity after some steps, means and 95 % intervals."},
         figures={
+            "ablations_decay.jpg": "The shipped encoder far beyond its training, with and without decay.",
+            "ablations_N.jpg": "Encoders that were shown one, three and five steps, far beyond them.",
+            "ablations_start.jpg": "Before training, and after a short one from two starts.",
             "ablations.png": "Four ablations: error over steps. Short trainings can be compared with each other only.",
         },
     ),
