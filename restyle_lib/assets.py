@@ -126,6 +126,12 @@ SHIPPED = {
         "50b775770fd61f9919a95a0c1ee9c3c559064db527012a920e4961d348cafbf6",
         8682360,
     ),
+    "faces-looks.safetensors": Shipped(
+        "restyle_lib.making.directions",
+        OURS,
+        "14ed676043e1e0584ae5534b91eb2801a5164c6920f718ecceba2661a1a45e6c",
+        10584,
+    ),
     "faces-psp.safetensors": Shipped(
         "restyle_lib.making.encoders",
         OURS,

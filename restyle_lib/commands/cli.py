@@ -111,8 +111,9 @@ def edit(
 
     photos:    image files of any kind and size, or folders of them
     out:       folder, made where missing: NAME-DIRECTION+2-strip.png, …-1024.png, ….safetensors
-    direction: smile, age, pose, gender or nod; or a file (.pt, .npy, .safetensors) of a direction, [512] or [k, 512];
-               smile=1,age=-1 for both at once. Given several times, each is an edit of its own
+    direction: smile, age, pose, gender, nod, mouth, glasses, fringe, hair or background; or a file (.pt, .npy,
+               .safetensors) of a direction, [512] or [k, 512]; smile=1,age=-1 for both at once. Given several times,
+               each is an edit of its own
     strength:  in standard deviations of the attribute among the generator's faces, or times the direction of a file;
                below 0 the other way
     span:      --range=-2:2:5 draws a grid instead, NAME-DIRECTION-grid.png, of five strengths from -2 to 2 in columns,

@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from restyle_lib.checkpoints import generators as checkpoints
-from restyle_lib.faces import attributes
+from restyle_lib.faces import attributes, looks
 from restyle_lib.paths import REPOSITORY, WEIGHTS
 
 SHIPPED = WEIGHTS / "faces-directions.safetensors"
+LOOKS = WEIGHTS / "faces-looks.safetensors"  # of what no network is taught to see, see `faces.looks`
 FILES = (".pt", ".pth", ".npy", ".safetensors", ".bin")  # endings under which directions are shared
 PUBLIC = REPOSITORY / "data" / "directions" / "interfacegan.safetensors"
 
@@ -27,16 +28,17 @@ def directions() -> dict[str, Tensor]:
     They are those of StyleGAN2-FFHQ's W, so they edit codes of its official checkpoints too. One unit raises the label
     by one standard deviation of it in W (at psi 0.8), as a linear fit predicts: by 13 years of age, for one.
     """
-    tensors = load_file(SHIPPED)
-    return {name: tensors[name] for name in attributes.NAMES}
+    tensors = load_file(SHIPPED) | load_file(LOOKS)
+    return {name: tensors[name] for name in (*attributes.NAMES, *looks.NAMES)}
 
 
 def edit(codes: Tensor, direction: str | Path | Tensor, strength: float = 1.0) -> Tensor:
     """Codes [B, 512] or [B, k, 512], every style of them moved by `strength` times the direction; a new tensor.
 
-    direction: "smile", "age", "pose", "gender" or "nod", see `directions`, `faces.attributes.Attributes` for what they
-               mean; or a direction of your own, [512] or [k, 512], also with a leading 1 as public files have it, on
-               any device; or such a file, see `load_direction`
+    direction: "smile", "age", "pose", "gender", "nod" (see `faces.attributes.Attributes` for what they mean), "mouth",
+               "glasses", "fringe", "hair", "background" (see `faces.looks.Looks`); or a direction of your own, [512] or
+               [k, 512], also with a leading 1 as public files have it, on any device; or such a file, see
+               `load_direction`
     strength:  how far, in standard deviations of the attribute, or times a direction of your own; below 0 the other
                way. Within ±3 standard deviations faces look natural
     Raises ValueError for another name, and for codes or a direction of another shape.
