@@ -26,7 +26,6 @@ from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.commands import dry_run
 from restyle_lib.evaluation import measure
 from restyle_lib.evaluation.evaluate import save_table
-from restyle_lib.faces import identity
 from restyle_lib.inversion.inverter import Viewed
 from restyle_lib.inversion.refine import refine
 from restyle_lib.paths import RESULTS
@@ -64,7 +63,6 @@ def plain(job: train.Job, batches: int) -> dry_run.Probe:
     shape = (settings.in_channels, pool.slots, pool.cut.n_styles)
     encoder = encoders.build(*shape, settings.design, settings.progressive).to(pool.device)
     critics = critics_of(settings, pool.device)
-    identity._LAST.of = lambda images: None  # nothing is remembered
     optimizer = optimizers.build(settings, list(encoder.parameters()))
     G = getattr(pool.cut, "G", pool.cut).requires_grad_(True).to(memory_format=torch.contiguous_format)
     view = Viewed(PerSample(G), tuple(pool.average_image.shape[1:]))

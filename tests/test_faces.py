@@ -62,24 +62,13 @@ def test_networks_are_differentiable_but_frozen():
     assert not list(networks.load("recognition").parameters())
 
 
-def test_what_was_said_of_the_last_images_is_remembered_and_true():
+@torch.no_grad()
+def test_the_network_looks_at_every_call():
+    """Nothing is remembered between calls, so that no method is timed with what another one has computed."""
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    identity, other = Identity(), Identity()
-    looks = []
+    identity, looks = Identity(), []
     identity.network.register_forward_hook(lambda *_: looks.append("looked"))
-    with torch.no_grad():
-        first = identity(images)
-        assert torch.equal(identity(images.clone()), first) and looks == ["looked"]
-        images.mul_(0.5)  # in place: the same tensor, another image
-        assert not torch.equal(identity(images), first) and len(looks) == 2
-        assert torch.allclose(identity(images), other._look(images), atol=1e-5)
-        for i in range(6):
-            identity(images + i)
-        assert len(looks) == 7  # i = 0 is remembered
-        identity(images + 1)
-    assert len(looks) == 8  # long ago
-    identity(images.requires_grad_()).sum().backward()  # remembered or not, there is a gradient
-    assert images.grad.abs().sum() > 0
+    assert torch.equal(identity(images), identity(images)) and len(looks) == 2
 
 
 @torch.no_grad()

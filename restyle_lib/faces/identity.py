@@ -31,9 +31,6 @@ class Identity(nn.Module):
 
     The network's raw embeddings all point the same way (cosine 0.87 between strangers), so the mean embedding of a
     reference set is subtracted first; strangers then score -0.005 +- 0.22.
-
-    What it said of the last few batches is remembered: in the residual loop the encoder hears at each step of the same
-    image, and of a reconstruction of which the loss has just asked.
     """
 
     def __init__(self):
@@ -42,14 +39,6 @@ class Identity(nn.Module):
         self.register_buffer("mean", load_file(WEIGHTS / "identity-mean.safetensors")["mean"])
 
     def forward(self, images: Tensor) -> Tensor:
-        differentiable = torch.is_grad_enabled() and images.requires_grad
-        said = None if differentiable else _LAST.of(images)
-        if said is None:
-            said = self._look(images)
-            _LAST.keep(images, said)
-        return said
-
-    def _look(self, images: Tensor) -> Tensor:
         raw = self.network(face_crop(images, IDENTITY_CROP, 150)).float()  # autocast or not: the mean is subtracted
         return F.normalize(raw - self.mean, dim=1)
 
@@ -58,34 +47,6 @@ class Identity(nn.Module):
         crops = face_crop(images, IDENTITY_CROP, 150)
         raw, maps = networks.recognition_with_maps(self.network.tensors(), crops)
         return F.normalize(raw.float() - self.mean, dim=1), maps
-
-
-class _Last:
-    """Embeddings of the last `size` batches of images, whichever module computed them; all have the same weights."""
-
-    def __init__(self, size: int = 4):
-        self.size, self.entries = size, []
-
-    def of(self, images: Tensor) -> Tensor | None:
-        """What was said of images that are the same in every value, by the same arithmetic; else None."""
-        for entry in self.entries:
-            kind, seen, said = entry
-            if kind == self._kind(images) and torch.equal(seen, images):
-                self.entries = [other for other in self.entries if other is not entry] + [entry]
-                return said
-        return None
-
-    def keep(self, images: Tensor, said: Tensor) -> None:
-        """Copies, since a batch may be a view of something that changes later."""
-        entry = (self._kind(images), images.detach().clone(), said.detach().clone())
-        self.entries = [*self.entries[1 - self.size :], entry]
-
-    @staticmethod
-    def _kind(images: Tensor) -> tuple:
-        return images.shape, images.dtype, images.device, torch.is_autocast_enabled(images.device.type)
-
-
-_LAST = _Last()
 
 
 @cache
@@ -99,8 +60,8 @@ def shared(device: torch.device) -> Identity:
 def recognise(images: Tensor) -> Tensor:
     """Embeddings [B, 128] of FFHQ-aligned images [B, 3, s, s] in [-1, 1], each of their numbers about 1 in size.
 
-    For encoders, which look through the frozen network as the paper's begin as one for face recognition. It is shared
-    by all of them, so it is in none of their files.
+    The conditioning of the encoders: they see images through a frozen face-recognition network, where the paper's
+    backbone begins as one (IR-SE50). All share the network, so it is in none of their files.
     """
     return math.sqrt(EMBEDDING) * shared(images.device)(images)
 
@@ -108,10 +69,10 @@ def recognise(images: Tensor) -> Tensor:
 @torch.compiler.disable
 @torch.no_grad()
 def recognise_in_place(images: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """What the frozen network sees in FFHQ-aligned images [B, 3, 256, 256] in [-1, 1], for encoders of that size.
+    """The conditioning of encoders of 256 px: embeddings and feature maps of FFHQ-aligned images [B, 3, 256, 256].
 
-    Embeddings as `recognise` returns them, and three maps [B, c, s, s] with s = 64, 32 and 16, which show the face
-    where it is in the image, and zeros around it.
+    Embeddings are those of `recognise`, [B, 128]. The three maps [B, c, s, s], with s = 64, 32 and 16, are the
+    network's maps of the face, put where the face is in the image, with zeros around it.
     """
     embeddings, maps = shared(images.device).look(images)
     return math.sqrt(EMBEDDING) * embeddings, [_in_place(m, s) for m, s in zip(maps, MAP_SIZES, strict=True)]
