@@ -66,7 +66,9 @@ def test_no_gradient_flows_between_steps(case):
 def test_a_one_pass_encoder_sees_the_image_alone(case):
     _, G, x, w, y = case
     encoder = LinearEncoder(in_channels=3)
-    end, _ = refine(encoder, G, x, w, y, 1)
+    calls: list[int] = []
+    end, _ = refine(encoder, G, x, w, y, 3, lambda t, w_t, y_t: calls.append(t))
+    assert calls == [1], "without feedback, a second step would see nothing new"
     assert torch.equal(encoder.seen, x)
     assert torch.equal(end, (w + encoder(x)).detach())
 

@@ -48,7 +48,7 @@ def evaluate(
 def _measuring(inverter: Inverter, steps: int) -> Callable[[Tensor], pd.DataFrame]:
     """What gives the rows of a batch, from the cache where it knows them."""
     metrics, weights = table_metrics(inverter.domain.faces), digest(inverter)
-    last = 1 if inverter.one_pass else steps
+    last = inverter.steps_taken(steps)
 
     def measure(x: Tensor) -> pd.DataFrame:
         result = inverter.invert(x, last)

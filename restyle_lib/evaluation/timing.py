@@ -21,13 +21,13 @@ def measure(encoders: dict[str, Inverter], budgets: dict[str, list[int]], images
     for i, image in enumerate(images.split(1)):
         passed = {label: seconds_per_image(inverter, image, steps, repeats=1) for label, inverter in encoders.items()}
         for label, seconds in passed.items():
-            seconds = seconds[: 1 if encoders[label].one_pass else steps]
+            seconds = seconds[: encoders[label].steps_taken(steps)]
             records += [{"method": label, "image": i, "step": t, "seconds": s} for t, s in enumerate(seconds, 1)]
         for label, ends in budgets.items():
             marks: list[float] = []
             methods.invert(label, encoders, image, PROBE, lambda t, w, y, marks=marks: marks.append(now(y.device)))
             step, before = np.median(np.diff(marks)), 0.0
             if start := methods.HYBRIDS.get(label):
-                before = passed[start][0 if encoders[start].one_pass else methods.START_STEPS - 1]
+                before = passed[start][encoders[start].steps_taken(methods.START_STEPS) - 1]
             records += [{"method": label, "image": i, "step": t, "seconds": before + t * step} for t in (0, 1, *ends)]
     return pd.DataFrame(records)

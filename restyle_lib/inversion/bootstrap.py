@@ -75,12 +75,11 @@ def bootstrap(
         if callback:
             callback(switch + t, w, y)
 
+    begins = second.start(len(x)) if second.one_pass else codes
+    first_step = 1 if second.one_pass else switch + 1
     with second.precision():
-        if not second.one_pass:
-            refine(second.encoder, view, x, *trail[0], steps - switch, keep, second.decay, first=switch + 1)
-        elif switch < steps:
-            refine(second.encoder, view, x, second.start(len(x)), trail[0][1], 1, keep, second.decay)
-    trail += trail[-1:] * (steps - switch - len(trail) + 1)
+        refine(second.encoder, view, x, begins, trail[0][1], steps - switch, keep, second.decay, first_step)
+    trail += trail[-1:] * (steps - switch + 1 - len(trail))
     latents, seen = (torch.stack(each, 1).cpu() for each in zip(*trail, strict=True))
     before = F.adaptive_avg_pool2d(begun.images[:, :-1].flatten(0, 1), second.input_size).unflatten(0, (-1, switch))
     return Inversion(torch.cat([begun.latents[:, :-1], latents], 1), torch.cat([before, seen], 1))

@@ -21,7 +21,7 @@ from restyle_lib.encoders.simplified_256 import INPUT
 from restyle_lib.generators import load_generator
 from restyle_lib.generators.averaged import averaged, can_average
 from restyle_lib.generators.mobile import MobileGenerator
-from restyle_lib.inversion.refine import Callback, refine
+from restyle_lib.inversion.refine import Callback, is_one_pass, refine, steps_taken
 from restyle_lib.inversion.result import Inversion
 from restyle_lib.paths import WEIGHTS, save_atomically
 from restyle_lib.precision import autocast
@@ -81,8 +81,12 @@ class Inverter(nn.Module):
 
     @property
     def one_pass(self) -> bool:
-        """Whether the encoder sees the image alone (pSp), so that further steps would change nothing."""
-        return self.encoder.in_channels == 3
+        """Whether the encoder sees the image alone, see `refine.is_one_pass`."""
+        return is_one_pass(self.encoder)
+
+    def steps_taken(self, steps: int) -> int:
+        """How many of so many steps `invert` takes; see `refine.steps_taken`."""
+        return steps_taken(self.encoder, steps)
 
     def start(self, n: int) -> Tensor:
         """The codes [n, k, 512] that the first residuals are added to: w_avg, or zeros where the encoder finds all."""
@@ -102,8 +106,8 @@ class Inverter(nn.Module):
         """Inverts aligned images [B, 3, h, w] in [-1, 1], of any size in the proportions of the encoder's input.
 
         Larger images are area-averaged, smaller ones enlarged; values a little outside, as renders have them, are
-        clamped. A one-pass encoder takes its one step; the other steps
-        repeat it, so that results of all methods have one shape. callback(t, w_t, y_t) is called after each step.
+        clamped. A one-pass encoder takes its one step; the other steps repeat it, so that results of all methods have
+        one shape. callback(t, w_t, y_t) is called after each step that is taken.
         Raises ValueError for another shape, values far outside [-1, 1] or not finite, and steps < 1.
         """
         x = self.prepare(images)
@@ -118,9 +122,9 @@ class Inverter(nn.Module):
             if callback:
                 callback(t, w, y_t)
 
-        view, steps_taken = Viewed(self.G, self.input_size), 1 if self.one_pass else steps
+        view = Viewed(self.G, self.input_size)
         with self.precision():
-            refine(self.encoder, view, x, self.start(len(x)), y, steps_taken, keep, self.decay)
+            refine(self.encoder, view, x, self.start(len(x)), y, steps, keep, self.decay)
         trajectory += trajectory[-1:] * (steps + 1 - len(trajectory))
         latents, images = zip(*trajectory, strict=True)
         return Inversion(torch.stack(latents, 1).cpu(), torch.stack(images, 1).cpu())

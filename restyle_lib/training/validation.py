@@ -20,14 +20,13 @@ def validate(
     The strip [3, H, W], uint8, shows the first images beside their first steps. faces: whether identity is measured.
     """
     used = {"L2": l2, "ST-LPIPS": st_lpips_distance} | ({"ID": identity} if faces else {}) | {"MS-SSIM": ms_ssim}
-    steps = STEPS if encoder.in_channels == 6 else 1
     trails = []
     for part in x.to(pool.device).split(batch):
         w, y = pool.cut.w_avg.expand(len(part), pool.cut.n_styles, -1), pool.average_image.expand_as(part)
         trail = [part]
         with autocast(pool.device):
             refine(
-                encoder, pool.cut, part, w, y, steps, lambda t, w, y, trail=trail: trail.append(y.clamp(-1, 1)), decay
+                encoder, pool.cut, part, w, y, STEPS, lambda t, w, y, trail=trail: trail.append(y.clamp(-1, 1)), decay
             )
         trails.append(torch.stack(trail).cpu())
     x, *steps_of_x = torch.cat(trails, dim=1)
