@@ -32,7 +32,7 @@ from restyle_lib.paths import RESULTS
 from restyle_lib.training import optimizers
 from restyle_lib.training.full_scale import Files
 from restyle_lib.training.objective import critics_of
-from restyle_lib.training.sources.renders import generator_for
+from restyle_lib.training.sources import generator_for
 
 GEOMETRIES = {"FFHQ 1024": (4,), "embedded, 64": (8, 16)}  # with batch sizes
 BATCHES = {"FFHQ 1024": 2, "embedded, 64": 6}  # of 5 refinement steps, of which the first only warms up
@@ -59,18 +59,18 @@ class PerSample:
 
 def plain(job: train.Job, batches: int) -> dry_run.Probe:
     """The plain formulation on the batches of a job; see `dry_run.probe` for what it measures."""
-    settings, pool = job.settings, job.pool
-    shape = (settings.in_channels, pool.slots, pool.cut.n_styles)
-    encoder = encoders.build(*shape, settings.design, settings.progressive).to(pool.device)
-    critics = critics_of(settings, pool.device)
+    settings, source = job.settings, job.source
+    shape = (settings.in_channels, source.slots, source.G.n_styles)
+    encoder = encoders.build(*shape, settings.design, settings.progressive).to(source.device)
+    critics = critics_of(settings, source.device)
     optimizer = optimizers.build(settings, list(encoder.parameters()))
-    G = getattr(pool.cut, "G", pool.cut).requires_grad_(True).to(memory_format=torch.contiguous_format)
-    view = Viewed(PerSample(G), tuple(pool.average_image.shape[1:]))
-    measure.forget_peak_memory(pool.device)
+    G = getattr(source.G, "G", source.G).requires_grad_(True).to(memory_format=torch.contiguous_format)
+    view = Viewed(PerSample(G), tuple(source.average_image.shape[1:]))
+    measure.forget_peak_memory(source.device)
     for i in range(batches):
         if i == 1:  # the first warms up
             begin = time.perf_counter()
-        x, _ = pool.batch(generator_for(settings.seed, i), settings.batch)
+        x, _ = source.batch(generator_for(settings.seed, i), settings.batch)
 
         def learn(t: int, w: torch.Tensor, y: torch.Tensor, x: torch.Tensor = x) -> None:
             with torch.no_grad():
@@ -80,14 +80,14 @@ def plain(job: train.Job, batches: int) -> dry_run.Probe:
             )
             (loss + settings.lambda_lpips * losses.perceptual(critics.distance, y, features)).backward()
 
-        w_avg = pool.cut.w_avg.detach().expand(len(x), pool.cut.n_styles, -1)
-        refine(encoder, view, x, w_avg, pool.average_image.expand_as(x), settings.steps, learn)
+        w_avg = source.G.w_avg.detach().expand(len(x), source.G.n_styles, -1)
+        refine(encoder, view, x, w_avg, source.average_image.expand_as(x), settings.steps, learn)
         optimizer.step()
         optimizer.zero_grad()
-        if pool.device.type == "cuda":
+        if source.device.type == "cuda":
             torch.cuda.synchronize()
     passes = (batches - 1) * settings.batch * settings.steps
-    return dry_run.Probe(batches, (time.perf_counter() - begin) / passes, measure.peak_memory(pool.device))
+    return dry_run.Probe(batches, (time.perf_counter() - begin) / passes, measure.peak_memory(source.device))
 
 
 def row(geometry: str, batch: int, formulation: str, batches: int) -> dict:
@@ -104,7 +104,7 @@ def row(geometry: str, batch: int, formulation: str, batches: int) -> dict:
         if formulation == "plain":
             found = plain(job, batches)
         else:
-            found = dry_run.probe(job.settings, job.pool, "loop", batches=batches)
+            found = dry_run.probe(job.settings, job.source, "loop", batches=batches)
     return {
         "geometry": geometry,
         "batch": batch,

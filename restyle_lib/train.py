@@ -41,10 +41,10 @@ class Job(NamedTuple):
 
     name: str
     settings: Settings
-    pool: Pool | Photographs
+    source: Pool | Photographs
     heldout: Tensor
     """Images for validation, [n, 3, h, w]."""
-    source: dict
+    origin: dict
     """Where these are from, for the recipe."""
     moco: nn.Module | None = None
 
@@ -91,7 +91,7 @@ def run(
                 job = full_size_job(name, domain, override, files, workers, device)
             else:
                 job = embedded_job(name, override, device, few=True)
-            print(probing.report(job.settings, job.pool, job.heldout, job.moco))
+            print(probing.report(job.settings, job.source, job.heldout, job.moco))
         return None
     if domain and (ship or not (generator and images)):
         raise ValueError("--domain needs --generator and --images, and its weights are too large for --ship")
@@ -111,29 +111,29 @@ def carry_out(
     ship:  also write both to data/weights/
     watch: called with every record of the log while training goes on
     """
-    settings, pool = job.settings, job.pool
-    encoder = train(settings, folder, pool, job.heldout, resume, job.moco, watch).cpu()
+    settings, source = job.settings, job.source
+    encoder = train(settings, folder, source, job.heldout, resume, job.moco, watch).cpu()
     weights = folder / f"{folder.name}.safetensors"
     if not PartialState().is_main_process:
         return weights
-    if isinstance(pool, Photographs):
+    if isinstance(source, Photographs):
         full_size.fold_batch_norms(encoder)
-        save_full_size(weights, Inverter(encoder, pool.cut.G.cpu(), pool.domain.input_size, pool.domain))
+        save_full_size(weights, Inverter(encoder, source.whole.cpu(), source.domain.input_size, source.domain))
     else:
         save_inverter(weights, encoder, settings.generator, settings.decay)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     validation = next(record["validation"] for record in reversed(log) if "validation" in record)
-    if not isinstance(pool, Photographs):  # of the weights in the file, which has them at 8 bits
-        packed = load_inverter(weights).encoder.to(pool.device)
-        validation, _ = validate(packed, pool, job.heldout, settings.decay, DOMAINS[settings.domain].faces)
+    if not isinstance(source, Photographs):  # of the weights in the file, which has them at 8 bits
+        packed = load_inverter(weights).encoder.to(source.device)
+        validation, _ = validate(packed, source, job.heldout, settings.decay, DOMAINS[settings.domain].faces)
     family = settings.generator.partition("-")[0] if settings.shown else settings.domain  # of "toon-64" it is "toon"
     inverter = f"{family}/{job.name.removeprefix(f'{family}-')}"
     recipe = {
         "inverter": inverter,
         "settings": dataclasses.asdict(settings),
         "minutes": round(sum(record.get("seconds", 0) for record in log) / 60, 1),
-        "machine": f"{torch.get_num_threads()} threads, {platform.machine()}, {precision.name(pool.device)}",
-        "validation": {"n": len(job.heldout)} | job.source | {"step": "1, 2, …"} | validation,
+        "machine": f"{torch.get_num_threads()} threads, {platform.machine()}, {precision.name(source.device)}",
+        "validation": {"n": len(job.heldout)} | job.origin | {"step": "1, 2, …"} | validation,
     }
     weights.with_suffix(".json").write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n")
     if ship:

@@ -119,9 +119,9 @@ def test_a_window_is_learned_as_it_will_be_drawn(heldout):
     corner = [3, 9]
     first, image = fitting.fine_window(G, fitting.maps(G, code, fitting.COARSE)[-1], code, corner)
     whole = fitting.maps(G, code, fitting.COARSE + 1)[-1]
-    assert torch.allclose(fitting._inside(first, 2), fitting._window(whole, corner, 2, fitting.MARGIN), atol=1e-4)
-    full = fitting._window(G.synthesize(code), corner, 32, fitting.MARGIN)
-    assert torch.allclose(fitting._inside(image, 32), full, atol=1e-3)
+    assert torch.allclose(fitting.inside(first, 2), fitting.window(whole, corner, 2, fitting.MARGIN), atol=1e-4)
+    full = fitting.window(G.synthesize(code), corner, 32, fitting.MARGIN)
+    assert torch.allclose(fitting.inside(image, 32), full, atol=1e-3)
 
 
 @torch.no_grad()

@@ -43,15 +43,15 @@ def test_of_a_domain_without_any_file(tmp_path, capsys):
     override = {"batch": 1, "steps": 1}
     with pytest.warns(UserWarning, match="no MoCo"):
         job = train.full_size_job("restyle-psp", "own", override, files, 0, torch.device("cpu"))
-    table = dry_run.networks(job.settings, job.pool, job.heldout[:1]).set_index("network")
+    table = dry_run.networks(job.settings, job.source, job.heldout[:1]).set_index("network")
     assert table.loc["encoder", "M parameters"] == pytest.approx(21.3 + 6 * 9.7, rel=0.02)  # ResNet34 and six heads
     step = table["GMAC per image"]
     assert step["encoder"] > 17 and step["a step, forward and backward"] > 3 * step["encoder"]
-    found = dry_run.probe(job.settings, job.pool, "loop")
+    found = dry_run.probe(job.settings, job.source, "loop")
     assert found.batches == 2 and found.seconds_per_pass > 0 and found.peak_memory > 0.3
 
 
 def test_passes_are_counted_as_the_schedule_makes_them():
     settings = full_scale.settings_of("restyle-psp", Domain("own", output_size=16), "G.pt")
     settings = dataclasses.replace(settings, warmup_passes=64, warmup_batch=32, long_every=3, steps=5, batch=2)
-    assert [dry_run._passes(Schedule(settings), i) for i in range(5)] == [32, 32, 10, 10, 20]
+    assert [dry_run.passes_of(Schedule(settings), i) for i in range(5)] == [32, 32, 10, 10, 20]

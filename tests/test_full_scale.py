@@ -1,5 +1,6 @@
 """Training in any domain: its geometry, losses and images come from the settings that inference uses too."""
 
+import dataclasses
 import json
 import warnings
 
@@ -82,7 +83,7 @@ def test_cars_keep_their_crop_and_proportions(photographs, tmp_path, capsys):
     # the generator's file knows no crop, but its images are looked at without the rows that it pads
     with torch.no_grad():
         whole = G.synthesize(G.w_avg[None])
-    assert G.resolution == (512, 512) and pool.cut.G.resolution == (384, 512)
+    assert G.resolution == (512, 512) and pool.whole.resolution == (384, 512)
     seen = torch.nn.functional.adaptive_avg_pool2d(whole[:, :, 64:448], (192, 256))[0]
     assert torch.allclose(pool.average_image, seen, atol=1e-5)
 
@@ -98,10 +99,8 @@ def test_faces_are_trained_at_any_size(size, tmp_path):
     assert job.settings.lambda_id == 0.1 and job.settings.design == "ir_se50"
     if size == 16:
         records = []
-        with pytest.raises(StopIteration):
-            loop.train(
-                job.settings, tmp_path / "r", job.pool, watch=lambda r: records.append(r) or next(iter(())), log_every=1
-            )
+        one = lambda record: records.append(record) is None  # noqa: E731 (True: the run ends)
+        loop.train(job.settings, tmp_path / "r", job.source, watch=one, log_every=1)
         assert records[0]["id_1"] > 0
 
 
@@ -177,11 +176,27 @@ def test_every_domain_trains_at_its_true_size(name, tmp_path):
         warnings.filterwarnings("ignore", message="no MoCo file")
         job = full_size_job("restyle-psp", name, {"batch": 1, "steps": 1}, files, 0, torch.device("cpu"))
     records = []
-    with pytest.raises(StopIteration):
-        loop.train(
-            job.settings, tmp_path / "run", job.pool, watch=lambda r: records.append(r) or next(iter(())), log_every=1
-        )
-    assert records[0]["l2_1"] > 0 and ("id_1" in records[0]) == job.pool.domain.faces
+    one = lambda record: records.append(record) is None  # noqa: E731 (True: the run ends)
+    loop.train(job.settings, tmp_path / "run", job.source, watch=one, log_every=1)
+    assert len(records) == 1
+    assert records[0]["l2_1"] > 0 and ("id_1" in records[0]) == job.source.domain.faces
+
+
+def test_every_term_of_the_loss_can_be_had_on_photographs(tmp_path):
+    """A setting asks a source for nothing that photographs have not; a warm start, which needs codes, says so."""
+    files = dry_run.with_stand_ins(Files(), full_scale.domain_named("horse"), tmp_path, width=0.125)
+    every = {"lambda_prior": 0.1, "lambda_latent": 0.1, "lambda_delta": 0.1, "lambda_w_norm": 0.1}
+    every |= {"lambda_latent_adversarial": 0.1, "lambda_image_adversarial": 0.1}
+    override = {"batch": 2, "steps": 1} | every
+    with pytest.warns(UserWarning, match="no MoCo file"):
+        job = full_size_job("restyle-psp", "horse", override, files, 0, torch.device("cpu"))
+    records = []
+    one = lambda record: records.append(record) is None  # noqa: E731 (True: the run ends)
+    loop.train(job.settings, tmp_path / "run", job.source, watch=one, log_every=1)
+    assert {"prior_1", "delta_1", "w_norm_1", "adversarial_1", "realism_1", "d_codes", "d_images"} <= records[0].keys()
+    warm = dataclasses.replace(job.settings, warmup_passes=64)
+    with pytest.raises(ValueError, match="warmup_passes"):
+        loop.train(warm, tmp_path / "warm", job.source)
 
 
 def test_wrong_names_are_refused(tmp_path):

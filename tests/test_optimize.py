@@ -6,7 +6,7 @@ import torch
 import restyle_lib as rl
 from restyle_lib import losses
 from restyle_lib.evaluation import metrics, sets
-from restyle_lib.inversion.optimize import _ramp, hybrid
+from restyle_lib.inversion.optimize import hybrid, ramp
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +115,9 @@ def test_a_good_start_stays_good(G, target):
 
 
 def test_the_learning_rate_rises_and_falls():
-    factors = [_ramp(t / 100) for t in range(100)]
+    factors = [ramp(t / 100) for t in range(100)]
     assert factors[0] < 0.1 and factors[20] == factors[70] == 1 and 0 < factors[99] < 0.01
-    factors = [_ramp(t / 100, "cosine") for t in range(100)]
+    factors = [ramp(t / 100, "cosine") for t in range(100)]
     assert factors[0] < 0.1 and factors[10] > 0.9 and factors[50] == pytest.approx(0.5) and 0 < factors[99] < 0.01
 
 

@@ -11,9 +11,8 @@ from PIL import Image
 import restyle_lib as rl
 from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.making import stand_ins as official
-from restyle_lib.training.sources import collection
+from restyle_lib.training.sources import collection, generator_for
 from restyle_lib.training.sources.photographs import Photographs
-from restyle_lib.training.sources.renders import generator_for
 
 # What the archives of each data set unpack to: image files as they name them, with sizes, and what else lies there.
 LAYOUTS = {

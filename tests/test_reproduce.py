@@ -20,7 +20,7 @@ def notebook(folder, name, source):
 
 def run(paths, folder, jobs):
     with tqdm(total=len(paths), disable=True) as bar:
-        reproduce._run_all(paths, folder, "smoke", jobs, bar)
+        reproduce.run_all(paths, folder, "smoke", jobs, bar)
 
 
 def test_notebooks_share_the_cores_and_see_the_profile(tmp_path, monkeypatch):

@@ -34,7 +34,8 @@ from restyle_lib.training.adversary import Adversary, latent_discriminator
 from restyle_lib.training.replay import Replay
 from restyle_lib.training.schedule import Schedule
 from restyle_lib.training.settings import SETTINGS, Settings
-from restyle_lib.training.sources.renders import Pool, disturb, generator_for
+from restyle_lib.training.sources import generator_for
+from restyle_lib.training.sources.renders import Pool, disturb
 from restyle_lib.training.validation import validate
 
 TINY = {
@@ -68,7 +69,8 @@ def learn(encoder, pool, x, codes, settings=None, piece=slice(None)) -> phases.L
     begun = states.begin(pool, x, codes, critics.see(x))
     whole = objective.Whole(len(x), int(objective.known(codes).sum()))
     recorded = {t: str(t) for t in range(1, 6)}
-    return phases.learn_states(encoder, pool, settings or tiny(), critics, begun, whole, recorded, 5, piece)
+    learner = phases.Learner(settings or tiny(), encoder, pool, critics)
+    return phases.Unrolled(begun, whole, 5, recorded).learn(learner, piece)
 
 
 def start(out, **environment) -> subprocess.Popen:
@@ -129,7 +131,7 @@ def test_the_loop_lowers_its_losses_step_by_step(pool, tmp_path):
     assert record["total_5"] < record["total_1"] and record["l2_5"] < record["l2_1"]
     assert {"lpips_5", "id_5", "latent_5", "prior_5"} <= record.keys()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
-    assert all(p.grad is None for p in pool.cut.parameters())
+    assert all(p.grad is None for p in pool.G.parameters())
 
 
 def test_a_batch_of_disturbed_images_alone_has_finite_losses(pool):
@@ -138,7 +140,7 @@ def test_a_batch_of_disturbed_images_alone_has_finite_losses(pool):
     critics = objective.Critics(None, st_lpips())
     begun = states.begin(pool, x, torch.full_like(codes, torch.nan), critics.see(x))
     terms = objective.batch_losses(tiny(), pool, critics, begun, objective.Whole(2, 0))(
-        pool.cut.w_avg.expand(2, 16, -1) + 0.1, pool.average_image.expand_as(x)
+        pool.G.w_avg.expand(2, 16, -1) + 0.1, pool.average_image.expand_as(x)
     )
     assert "latent" not in terms and terms["prior"] > 0 and terms["total"].isfinite()
 
@@ -153,14 +155,14 @@ def test_replayed_states_are_the_loops_own(pool, tmp_path):
     with torch.no_grad():
         for iteration in range(4):  # everyone has two turns
             i = replay.take(iteration)
-            w, y = refine(encoder, pool.cut, now.x[i], now.w[i], now.y[i], 1)
+            w, y = refine(encoder, pool.G, now.x[i], now.w[i], now.y[i], 1)
             replay.put(i, w, y, torch.Generator().manual_seed(50 + iteration))
         assert (replay.left > 0).all()
         for k in range(4):
             replaced = not torch.equal(images[k], now.x[k])
             assert replaced == (left[k] <= 2)
             steps = 2 - int(left[k]) if replaced else 2
-            expected = pool.cut.w_avg + steps * encoder(now.x[k : k + 1])
+            expected = pool.G.w_avg + steps * encoder(now.x[k : k + 1])
             assert torch.allclose(now.w[k : k + 1], expected.expand(1, 16, -1), atol=1e-3)
             at_start = torch.equal(now.y[k], pool.average_image)
             assert at_start == (steps == 0)
@@ -376,7 +378,7 @@ def test_recomputed_or_compiled_training_is_the_same(pool, tmp_path, fp32, monke
         loop.train(settings, tmp_path, pool, resume=False, watch=records.append)
         records[0] = {name: x for name, x in records[0].items() if name not in ("seconds", "images_per_s")}
     assert all(records[0] == pytest.approx(plain[0], rel=0.01, abs=1e-4) for records in others)
-    assert "forward" not in vars(pool.cut.blocks[0]) and "synthesize" not in vars(pool.cut)
+    assert "forward" not in vars(pool.G.blocks[0]) and "synthesize" not in vars(pool.G)
     with pytest.raises(ValueError, match="not both"):
         loop.train(tiny(checkpointing=True, compile=True), tmp_path, pool, resume=False)
 
@@ -426,8 +428,8 @@ def test_pairs_are_what_they_claim(pool):
     first = (y == pool.average_image).flatten(1).all(1)
     assert 0 < first.sum() < 30 and x.shape == y.shape == (30, 3, 64, 64)
     with torch.no_grad():
-        error = (pool.cut.synthesize(pool.cut.w_avg + residual[first]).clamp(-1, 1) - x[first]).square().mean()
-        rendered = pool.cut.synthesize(pool.near_codes[:20]).clamp(-1, 1)
+        error = (pool.G.synthesize(pool.G.w_avg + residual[first]).clamp(-1, 1) - x[first]).square().mean()
+        rendered = pool.G.synthesize(pool.near_codes[:20]).clamp(-1, 1)
     assert error < 0.05  # x may be a full render: near what the cut generator makes of its code
     assert (rendered - to_float(pool.near_images[:20])).abs().mean() < 0.03  # bf16 and 8 bits
     assert residual[~first].square().mean() < 0.7 * residual[first].square().mean()
@@ -440,20 +442,20 @@ def test_pairs_are_what_they_claim(pool):
 @torch.no_grad()
 def test_codes_in_w_are_near_its_mean_in_every_direction(pool):
     z = torch.randn(2000, 512, generator=torch.Generator().manual_seed(9))
-    codes = pool.cut.map(z)[:, None].expand(-1, 16, -1)
-    prior = [losses.prior(pool.cut.w_avg + scale * (codes - pool.cut.w_avg), pool.cut.w_avg, pool.whitening, 8)
+    codes = pool.G.map(z)[:, None].expand(-1, 16, -1)
+    prior = [losses.prior(pool.G.w_avg + scale * (codes - pool.G.w_avg), pool.G.w_avg, pool.whitening, 8)
              for scale in (1, 2)]  # fmt: skip
     assert prior[0].item() == pytest.approx(1, rel=0.05) and prior[1].item() == pytest.approx(4, rel=0.05)
     astray = torch.randn(2000, 1, 512, generator=torch.Generator().manual_seed(8))
-    astray *= (codes - pool.cut.w_avg).std()
-    assert losses.prior(pool.cut.w_avg + astray, pool.cut.w_avg, pool.whitening, 8) > 3  # as long, but not in W
+    astray *= (codes - pool.G.w_avg).std()
+    assert losses.prior(pool.G.w_avg + astray, pool.G.w_avg, pool.whitening, 8) > 3  # as long, but not in W
 
 
 def test_every_second_image_of_the_loop_is_unlike_any_render(pool):
     x, codes = pool.batch(torch.Generator().manual_seed(0), 8)
     assert codes[1::2].isnan().all() and codes[::2].isfinite().all()
     with torch.no_grad():
-        error = (pool.cut.synthesize(codes[::2]).clamp(-1, 1) - x[::2]).square().mean((1, 2, 3))
+        error = (pool.G.synthesize(codes[::2]).clamp(-1, 1) - x[::2]).square().mean((1, 2, 3))
     assert error.max() < 0.05 and x.abs().max() <= 1
     disturbed = disturb(x, x.roll(1, 0), torch.Generator().manual_seed(1))
     assert disturbed.shape == x.shape and disturbed.abs().max() <= 1

@@ -71,7 +71,7 @@ def test_what_is_tuned_can_be_tuned_again(T, codes, photo):
 
 def test_locality_holds_the_images_of_other_codes(G, codes, photo):
     rng = torch.Generator().manual_seed(9)
-    others = torch.cat([tuning._near(G, codes[0], rng) for _ in range(2)])
+    others = torch.cat([tuning.near_code(G, codes[0], rng) for _ in range(2)])
     assert torch.allclose((others - codes).norm(dim=2), torch.tensor(tuning.REACH))
     moved = []
     for weight in (0.0, 5.0):

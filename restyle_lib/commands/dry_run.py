@@ -3,7 +3,6 @@
 import dataclasses
 import tempfile
 import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from restyle_lib import encoders, precision
+from restyle_lib import precision
 from restyle_lib.checkpoints.domains import Domain
 from restyle_lib.evaluation import measure
 from restyle_lib.making import stand_ins as official
@@ -22,7 +21,7 @@ from restyle_lib.training.full_scale import Files
 from restyle_lib.training.objective import Whole, critics_of, known
 from restyle_lib.training.schedule import Schedule
 from restyle_lib.training.settings import Settings
-from restyle_lib.training.sources.renders import generator_for
+from restyle_lib.training.sources import Source, generator_for
 from restyle_lib.training.validation import validate
 
 PROBED = 10  # batches of each phase
@@ -40,72 +39,72 @@ class Probe(NamedTuple):
     """GiB, see `measure.peak_memory`."""
 
 
-class Enough(Exception):
-    """Ends a probe."""
-
-
-def probe(settings: Settings, pool, phase: str, moco: nn.Module | None = None, batches: int = PROBED) -> Probe:
+def probe(
+    settings: Settings, source: Source, phase: str, moco: nn.Module | None = None, batches: int = PROBED
+) -> Probe:
     """Trains for a few batches of one of PHASES, of which the first only warms up, and keeps nothing."""
     only = dict.fromkeys(PHASES.values(), 0) | {PHASES[phase]: getattr(settings, PHASES[phase])}
     schedule = Schedule(dataclasses.replace(settings, **only))
-    seconds, begin = [], time.perf_counter()
+    seconds: list[float] = []
+    begin = time.perf_counter()
 
-    def watch(record: dict) -> None:
+    def enough(record: dict) -> bool:
         seconds.append(record["seconds"])
-        if len(seconds) >= min(batches, schedule.total) or len(seconds) > 1 and time.perf_counter() - begin > ENOUGH:
-            raise Enough
+        return len(seconds) >= batches or (len(seconds) > 1 and time.perf_counter() - begin > ENOUGH)
 
-    measure.forget_peak_memory(pool.device)
-    with tempfile.TemporaryDirectory() as folder, suppress(Enough):
-        loop.train(schedule.settings, Path(folder) / "probe", pool, embed=moco, watch=watch, log_every=1)
-    memory = measure.peak_memory(pool.device)
+    measure.forget_peak_memory(source.device)
+    with tempfile.TemporaryDirectory() as folder:
+        loop.train(schedule.settings, Path(folder) / "probe", source, embed=moco, watch=enough, log_every=1)
+    memory = measure.peak_memory(source.device)
     first = min(1, len(seconds) - 1)
-    passes = [_passes(schedule, i) for i in range(len(seconds))]
+    passes = [passes_of(schedule, i) for i in range(len(seconds))]
     return Probe(len(seconds), sum(seconds[first:]) / sum(passes[first:]), memory)
 
 
-def _passes(schedule: Schedule, i: int) -> int:
+def passes_of(schedule: Schedule, i: int) -> int:
     return schedule.batch(i) * (schedule.steps(i - schedule.replayed) if i >= schedule.replayed else 1)
 
 
-def networks(settings: Settings, pool, x: Tensor, moco: nn.Module | None = None) -> pd.DataFrame:
+def networks(settings: Settings, source: Source, x: Tensor, moco: nn.Module | None = None) -> pd.DataFrame:
     """Parameters in millions, and GMAC for one image x [1, 3, h, w]: each network in the loop, and a whole step."""
-    shape = (settings.in_channels, pool.slots, pool.cut.n_styles)
-    encoder = encoders.build(*shape, settings.design, settings.progressive).to(pool.device).eval()
-    critics = critics_of(settings, pool.device, moco)
-    codes = torch.full((1, pool.cut.n_styles, len(pool.cut.w_avg)), torch.nan, device=pool.device)
-    begun = states.begin(pool, x, codes, critics.see(pool.goal(x, codes)))
+    encoder = loop.begin(settings, source).eval()
+    critics = critics_of(settings, source.device, moco)
+    codes = torch.full((1, source.G.n_styles, len(source.G.w_avg)), torch.nan, device=source.device)
+    begun = states.begin(source, x, codes, critics.see(source.goal(x, codes)))
     whole = Whole(1, int(known(codes).sum()))
     both = torch.cat([x, begun.y], dim=1)[:, : settings.in_channels]
     parts = {
         "encoder": (encoder, lambda: encoder(both)),
-        "generator": (getattr(pool.cut, "G", pool.cut), lambda: pool.cut.synthesize(begun.w)),
+        "generator": (getattr(source.G, "G", source.G), lambda: source.G.synthesize(begun.w)),
         "loss networks": (nn.ModuleList([critics.distance, *filter(None, [critics.embed])]), lambda: critics.see(x)),
     }
     rows = []
     for name, (network, call) in parts.items():
         with torch.no_grad():
             rows.append((name, sum(p.numel() for p in network.parameters()) / 1e6, measure.gmacs(call)))
-    step = partial(phases.learn_states, encoder, pool, settings, critics, begun, whole, {}, 1, slice(None))
+    learner = phases.Learner(settings, encoder, source, critics)
+    step = partial(phases.Unrolled(begun, whole, 1, {}).learn, learner, slice(None))
     rows.append(("a step, forward and backward", float("nan"), measure.gmacs(step)))
     return pd.DataFrame(rows, columns=["network", "M parameters", "GMAC per image"])
 
 
-def report(settings: Settings, pool, heldout: Tensor, moco: nn.Module | None = None) -> str:
+def report(settings: Settings, source: Source, heldout: Tensor, moco: nn.Module | None = None) -> str:
     """The settings, the networks, and time and memory of the whole run on this machine, to be printed."""
-    device = pool.device
+    device = source.device
     x = heldout[:1].to(device)
     tables = {"settings": pd.Series(dataclasses.asdict(settings)).to_string()}
-    tables["networks"] = networks(settings, pool, x, moco).to_string(index=False, float_format="%.1f", na_rep="")
+    tables["networks"] = networks(settings, source, x, moco).to_string(index=False, float_format="%.1f", na_rep="")
     rows, memory = [], 0.0
     for phase, name in PHASES.items():
         if passes := getattr(settings, name):
-            found = probe(settings, pool, phase, moco)
+            found = probe(settings, source, phase, moco)
             memory = max(memory, found.peak_memory)
             hours = passes * found.seconds_per_pass / 3600
             rows.append((phase, found.batches, passes, 1 / found.seconds_per_pass, hours))
     total = Schedule(settings).total
-    seconds = settings.validation * -(-total // settings.validate_every) * _validation(settings, pool, heldout)
+    seconds = (
+        settings.validation * -(-total // settings.validate_every) * seconds_of_validation(settings, source, heldout)
+    )
     rows.append(("validation", 1, "", "", seconds / 3600))
     columns = ["phase", "batches probed", "images x steps", "of them per second", "hours in all"]
     tables["time"] = pd.DataFrame(rows, columns=columns).to_string(index=False, float_format="{:,.3g}".format)
@@ -118,12 +117,11 @@ def report(settings: Settings, pool, heldout: Tensor, moco: nn.Module | None = N
     )
 
 
-def _validation(settings: Settings, pool, heldout: Tensor) -> float:
+def seconds_of_validation(settings: Settings, source: Source, heldout: Tensor) -> float:
     """Seconds for one image."""
-    shape = (settings.in_channels, pool.slots, pool.cut.n_styles)
-    encoder = encoders.build(*shape, settings.design, settings.progressive).to(pool.device).eval()
+    encoder = loop.begin(settings, source).eval()
     begin = time.perf_counter()
-    validate(encoder, pool, heldout[:2], settings.decay, faces=False)
+    validate(encoder, source, heldout[:2], settings.decay, faces=False)
     return (time.perf_counter() - begin) / len(heldout[:2])
 
 

@@ -55,8 +55,8 @@ def run(profile: Literal["smoke", "default", "full"] = "default", jobs: int | No
     long_first = sorted(notebooks(), key=lambda path: LONG.index(path.name) if path.name in LONG else len(LONG))
     timed = [path for path in long_first if path.name == TIMED and jobs > 1]
     with tqdm(total=len(long_first + timed), desc="notebooks", unit="notebook") as bar:
-        _run_all(long_first, executed, profile, jobs, bar)
-        _run_all(timed, executed, profile, 1, bar)
+        run_all(long_first, executed, profile, jobs, bar)
+        run_all(timed, executed, profile, 1, bar)
     page = report.write(sizes, executed)
     if update:
         for source, target in ((sizes.figures, FIGURES), (sizes.results, RESULTS)):
@@ -69,7 +69,7 @@ def run(profile: Literal["smoke", "default", "full"] = "default", jobs: int | No
     return 0
 
 
-def _run_all(paths: list[Path], executed: Path, profile: str, jobs: int, bar: tqdm) -> None:
+def run_all(paths: list[Path], executed: Path, profile: str, jobs: int, bar: tqdm) -> None:
     """Runs notebooks in this order, `jobs` at a time; raises the first error, and starts no other after it."""
     threads, waiting, running = max(1, torch.get_num_threads() // jobs), list(paths), set()
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:

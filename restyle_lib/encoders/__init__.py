@@ -1,6 +1,6 @@
 """The encoders: small ones for the embedded generator (below), and the official ones (`full_size`)."""
 
-from torch import nn
+from typing import TypeAlias
 
 from restyle_lib.encoders import full_size
 from restyle_lib.encoders.pyramid import PyramidEncoder
@@ -8,6 +8,7 @@ from restyle_lib.encoders.pyramid_256 import PyramidEncoder256
 from restyle_lib.encoders.simplified import Encoder, SimplifiedEncoder
 from restyle_lib.encoders.simplified_256 import Encoder256, SimplifiedEncoder256
 
+TrainableEncoder: TypeAlias = Encoder | Encoder256 | full_size.FullSizeEncoder
 SHAPE = ("in_channels", "heads", "n_styles", "design", "progressive")  # what a file must say to build one again
 DESIGNS = {
     "simplified": SimplifiedEncoder,
@@ -19,7 +20,7 @@ DESIGNS = {
 
 def build(
     in_channels: int, heads: int, n_styles: int, design: str = "simplified", progressive: bool = False
-) -> nn.Module:
+) -> TrainableEncoder:
     """A new encoder: "simplified" (ReStyle's) or "pyramid" (pSp's) of 64 px images; or as large as the official ones.
 
     "simplified-256" and "pyramid-256" see 256 px, and have a head for every style. So have the official ones:

@@ -209,11 +209,12 @@ def fold_batch_norms(module: nn.Module) -> None:
         if isinstance(part, (BasicBlock, ResNet34)):
             pairs = [("conv1", "bn1"), ("conv2", "bn2")] if isinstance(part, BasicBlock) else [("conv1", "bn1")]
         elif isinstance(part, nn.Sequential):
-            names = list(part._modules)
+            names = [name for name, _ in part.named_children()]
             pairs = list(zip(names, names[1:], strict=False))
         else:
             continue
         for conv, norm in pairs:
-            if isinstance(part._modules[conv], nn.Conv2d) and isinstance(part._modules[norm], nn.BatchNorm2d):
-                part._modules[conv] = fuse_conv_bn_eval(part._modules[conv], part._modules[norm])
-                part._modules[norm] = nn.Identity()
+            before, after = part.get_submodule(conv), part.get_submodule(norm)
+            if isinstance(before, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
+                part.set_submodule(conv, fuse_conv_bn_eval(before, after))
+                part.set_submodule(norm, nn.Identity())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from restyle_lib.evaluation.evaluate import mean_and_interval
-from restyle_lib.evaluation.metrics import HIGHER_IS_BETTER
+from restyle_lib.evaluation.labels import HIGHER_IS_BETTER
 
 MARGIN = 0.05  # share by which an error may be larger and still count as the same
 FEW_PASSES = 10  # "a small multiple" of one pass is less than this
@@ -122,7 +122,7 @@ def much_faster(
     ratio = np.maximum(needed, 1) * seconds[0] / seconds[1]
     what = (
         f"{methods[0]} takes more than {MUCH_FASTER} times as long as {methods[1]} to reach its {metric}: log10 of "
-        f"times / {MUCH_FASTER}; geometric mean {'at least ' * (never > 0)}{np.exp(np.log(ratio).mean()):.3g} times"
+        f"times / {MUCH_FASTER}; geometric mean {'at least ' if never else ''}{np.exp(np.log(ratio).mean()):.3g} times"
     )
     if never:
         what += f", {never} of {len(ratio)} images not reached in {most} steps and counted as that"

@@ -14,7 +14,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from restyle_lib.evaluation.cache import digest, remembered
-from restyle_lib.evaluation.metrics import HIGHER_IS_BETTER, table_metrics
+from restyle_lib.evaluation.labels import HIGHER_IS_BETTER
+from restyle_lib.evaluation.metrics import table_metrics
 from restyle_lib.faces.detect import find_faces
 from restyle_lib.images import downsample, to_image
 from restyle_lib.inversion.inverter import Inverter

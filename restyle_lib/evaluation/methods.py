@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from restyle_lib.evaluation.cache import digest, remembered_tensors
+from restyle_lib.evaluation.labels import COLOURS as COLOURS
 from restyle_lib.inversion.inverter import Inverter, Viewed, load_inverter, shipped_inverters
 from restyle_lib.inversion.optimize import hybrid, optimize
 from restyle_lib.inversion.refine import Callback
@@ -24,20 +25,6 @@ ENCODERS = {
 OPTIMIZATIONS = {"Optimization, W": "W", "Optimization, W+": "W+"}  # and the spaces that they search, from w_avg
 HYBRIDS = {"Hybrid, pSp": "pSp", "Hybrid, ReStyle-pSp": "ReStyle-pSp"}  # and the encoders that they start from
 START_STEPS = 5  # of a hybrid's encoder
-
-# Colour-blind safe; what belongs together shares a hue, of which the iterative one is darker.
-COLOURS = {
-    "IDInvert": "#ca9161",
-    "pSp": "#56b4e9",
-    "e4e": "#f0a830",
-    "ReStyle-pSp": "#0173b2",
-    "ReStyle-e4e": "#c04a00",
-    "ReStyle-pSp, FPN": "#029e73",
-    "Optimization, W": "#949494",
-    "Optimization, W+": "#333333",
-    "Hybrid, pSp": "#e09ad0",
-    "Hybrid, ReStyle-pSp": "#a3499b",
-}
 
 
 def shipped() -> dict[str, str]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from restyle_lib.evaluation.labels import HIGHER_IS_BETTER as HIGHER_IS_BETTER
 from restyle_lib.faces import judge
 from restyle_lib.faces.identity import shared, similarity
 from restyle_lib.features.perceptual import PerceptualDistance, st_lpips
@@ -79,7 +80,6 @@ def table_metrics(faces: bool = True) -> dict[str, Callable[[Tensor, Tensor], Te
     return metrics
 
 
-HIGHER_IS_BETTER = {"ID", "JUDGE", "MS-SSIM", "PSNR"}
 CLAIMED = ("L2", "ST-LPIPS", "LPIPS (AlexNet)", "ID")  # those that the paper compares
 
 

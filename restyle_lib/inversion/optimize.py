@@ -127,7 +127,7 @@ def optimize(
                 progress, searched = (t - 1) / steps, (~best.left(patience)).nonzero().flatten()
                 if not len(searched):
                     break
-                optimizer.param_groups[0]["lr"] = lr * _ramp(progress, schedule)
+                optimizer.param_groups[0]["lr"] = lr * ramp(progress, schedule)
                 optimizer.zero_grad()
                 noise = 0 if init is not None else NOISE * sigma * max(0.0, 1 - progress / NOISE_UNTIL) ** 2
                 disturbed = noise * torch.randn(w[:1].shape, generator=rng).to(device)  # alike, whatever the batch
@@ -202,7 +202,7 @@ def hybrid(
     return Inversion(torch.cat(latents, dim=1), torch.cat(seen, dim=1))
 
 
-def _ramp(progress: float, schedule: str = "projection") -> float:
+def ramp(progress: float, schedule: str = "projection") -> float:
     """Factor of the learning rate: linear rise, then constant for a while or not at all, then a cosine to zero."""
     down = min(1.0, (1 - progress) / RAMP_DOWN[schedule])
     return (1 - math.cos(math.pi * down)) / 2 * min(1.0, (progress + 1e-3) / RAMP_UP)

@@ -110,7 +110,7 @@ def tune(
                 with torch.enable_grad():
                     y = compare()
                     if lambda_locality and t % LOCALITY_EVERY == 0:  # not at first, when both are the same
-                        near = _near(G, codes[t // LOCALITY_EVERY % len(codes)], rng)
+                        near = near_code(G, codes[t // LOCALITY_EVERY % len(codes)], rng)
                         with autocast(device):
                             apart = locality(G, T, near, distance)
                         (LOCALITY_EVERY * lambda_locality * apart).backward()
@@ -141,7 +141,7 @@ def locality(G: MobileGenerator, T: MobileGenerator, codes: Tensor, distance: Pe
 
 
 @torch.no_grad()
-def _near(G: MobileGenerator, code: Tensor, rng: torch.Generator) -> Tensor:
+def near_code(G: MobileGenerator, code: Tensor, rng: torch.Generator) -> Tensor:
     """w_r = w_p + a (w_z - w_p) / |w_z - w_p|, [1, 16, 512], each style moved by REACH (Roich et al. eq. 4)."""
     w = G.map(torch.randn(1, code.shape[-1], generator=rng).to(code.device))
     away = w - code

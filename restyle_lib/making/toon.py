@@ -150,8 +150,8 @@ def drawing_loss(G: MobileGenerator, images: int, batch: int) -> Callable[[], Te
         for i in torch.randint(images, (batch,)).tolist():
             corner = torch.randint(32 - WINDOW + 1, (2,)).tolist()
             found, image = fine_window(G, coarse[i], renders.codes[i : i + 1], corner)
-            error = _inside(image, 32) - to_float(_window(drawn[i], corner, 32, MARGIN))
-            distance = map_distance(_inside(found, 2), _window(warped[i], corner, 2, MARGIN).float())
+            error = inside(image, 32) - to_float(window(drawn[i], corner, 32, MARGIN))
+            distance = map_distance(inside(found, 2), window(warped[i], corner, 2, MARGIN).float())
             total = total + error.abs().mean() + error.square().mean() + MAP_WEIGHT * distance
         return total / batch
 
@@ -175,9 +175,9 @@ def fine_window(G: MobileGenerator, coarse: Tensor, codes: Tensor, corner: list[
     its window of the coarse map.
     """
     w = codes.unbind(1)
-    x, first = _window(coarse, corner), None
+    x, first = window(coarse, corner), None
     for i, block in enumerate(G.blocks[COARSE:], start=COARSE):
-        noise = (_window(conv.noise, corner, 2 ** (i - COARSE + 1)) for conv in (block.conv1, block.conv2))
+        noise = (window(conv.noise, corner, 2 ** (i - COARSE + 1)) for conv in (block.conv1, block.conv2))
         x = block(x, w[1 + 2 * i], w[2 + 2 * i], *noise)
         first = x if first is None else first
     return first, G.to_image(x, w[15])
@@ -193,13 +193,13 @@ def _warped(x: Tensor, points: Tensor) -> Tensor:
     return warp(x, warp_grid(points, x.shape[-1]))
 
 
-def _window(x: Tensor, corner: list[int], zoom: int = 1, margin: int = 0) -> Tensor:
+def window(x: Tensor, corner: list[int], zoom: int = 1, margin: int = 0) -> Tensor:
     """The window of a map or image `zoom` times as large as the coarse map, without `margin` cells at its edge."""
     rows, columns = (slice(zoom * (c + margin), zoom * (c + WINDOW - margin)) for c in corner)
     return x[..., rows, columns]
 
 
-def _inside(x: Tensor, zoom: int) -> Tensor:
+def inside(x: Tensor, zoom: int) -> Tensor:
     edge = slice(zoom * MARGIN, -zoom * MARGIN)
     return x[..., edge, edge]
 

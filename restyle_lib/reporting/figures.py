@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator
 from torch import Tensor, nn
 
-from restyle_lib.evaluation.methods import COLOURS
-from restyle_lib.evaluation.metrics import HIGHER_IS_BETTER
+from restyle_lib.evaluation.labels import COLOURS, HIGHER_IS_BETTER
 from restyle_lib.images import to_uint8
 from restyle_lib.inversion.inverter import Inverter
 
@@ -52,7 +51,7 @@ def image_grid(
     lines = 1 + max((title.count("\n") for title in columns), default=0)
     captioned = sum(any(line) for line in captions)
     text = 0.1 + 0.22 * lines + 0.18 * captioned
-    size = (cell * len(columns) + 0.3 * bool(labels), cell * height / width * len(rows) + text)
+    size = (cell * len(columns) + (0.3 if labels else 0.0), cell * height / width * len(rows) + text)
     figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
     for i, (row, line) in enumerate(zip(rows, axes, strict=True)):
@@ -87,7 +86,7 @@ def step_titles(steps: int, size: int = 1024, optimized: int = 0) -> list[str]:
 
     size: width of the full render in pixels; optimized: steps of the optimization that came last, if any
     """
-    last = [f"optimized,\n{optimized} steps"] * bool(optimized)
+    last = [f"optimized,\n{optimized} steps"] if optimized else []
     return ["input", *(f"$\\hat{{y}}_{{{t}}}$" for t in range(steps + 1)), *last, f"{size} px"]
 
 

@@ -33,7 +33,7 @@ def markdown(table: pd.DataFrame) -> str:
     lines = [list(table), ["---"] * len(table.columns), *table.itertuples(index=False)]
     rows = ["| " + " | ".join(map(cell, line)) + " |" for line in lines]
     note = [", ".join(f"{name}: {cell(below[name].iloc[0])}" for name in below)]
-    return "\n".join(rows + [""] + note * bool(constant)) + "\n"
+    return "\n".join([*rows, "", *(note if constant else [])]) + "\n"
 
 
 def cell(value) -> str:

@@ -7,12 +7,21 @@ from restyle_lib.checkpoints.domains import Domain
 from restyle_lib.checkpoints.domains import named as domain_named  # noqa: F401 (where training looks for it)
 from restyle_lib.training.settings import Settings
 
+
+class Method(NamedTuple):
+    """What a method is, whatever its domain: whether the encoder sees reconstructions, and what its heads read."""
+
+    in_channels: int = 6
+    pyramid: bool = False
+    progressive: bool = False
+
+
 METHODS = {
-    "psp": {"in_channels": 3, "steps": 1, "pyramid": True},
-    "e4e": {"in_channels": 3, "steps": 1, "pyramid": True, "progressive": True},
-    "restyle-psp": {},
-    "restyle-e4e": {"progressive": True},
-    "restyle-psp-fpn": {"pyramid": True},
+    "psp": Method(in_channels=3, pyramid=True),
+    "e4e": Method(in_channels=3, pyramid=True, progressive=True),
+    "restyle-psp": Method(),
+    "restyle-e4e": Method(progressive=True),
+    "restyle-psp-fpn": Method(pyramid=True),
 }
 
 
@@ -27,10 +36,15 @@ class Files(NamedTuple):
 
 BATCHES = 100_000  # the published models are from 40,000 to 150,000
 # Cartoons are a small change to a face encoder: pSp trained them for 6,000 batches, with codes held near w_avg.
-TOONIFY = {"batches": 6_000, "lambda_w_norm": 0.025}
+TOONIFY_BATCHES = 6_000
 # Slot 1 is set free after 20,000 batches, and one more every 2,000; and the discriminator of codes.
-E4E = {"free_from": 0.2, "free_every": 0.02, "lambda_delta": 2e-4, "lambda_latent_adversarial": 0.1}
-E4E |= {"discriminator_lr": 2e-5}
+E4E = {
+    "free_from": 0.2,
+    "free_every": 0.02,
+    "lambda_delta": 2e-4,
+    "lambda_latent_adversarial": 0.1,
+    "discriminator_lr": 2e-5,
+}
 
 
 def settings_of(method: str, domain: Domain, generator: str, backbone: str = "") -> Settings:
@@ -45,21 +59,22 @@ def settings_of(method: str, domain: Domain, generator: str, backbone: str = "")
     """
     if method not in METHODS:
         raise ValueError(f"no method {method!r} at full scale; there are {', '.join(METHODS)}")
-    kind = dict(METHODS[method])
-    design = domain.backbone + "-pyramid" * kind.pop("pyramid", False)
-    kind |= E4E if kind.get("progressive") else {}
-    own = TOONIFY if domain.name == "toonify" else {"batches": BATCHES}
-    passes = own["batches"] * 8 * kind.get("steps", 5)
+    kind = METHODS[method]
+    steps, batch = 1 if kind.in_channels == 3 else 5, 8
+    cartoons = domain.name == "toonify"
     return Settings(
-        **kind,
+        **(E4E if kind.progressive else {}),
+        in_channels=kind.in_channels,
+        progressive=kind.progressive,
+        steps=steps,
         generator=generator,
         init=backbone,
         domain=domain.name,
-        design=design,
+        design=f"{domain.backbone}-pyramid" if kind.pyramid else domain.backbone,
         long_every=0,
-        batch=8,
+        batch=batch,
         warmup_passes=0,
-        loop_passes=passes,
+        loop_passes=(TOONIFY_BATCHES if cartoons else BATCHES) * batch * steps,
         loop_lr=1e-4,
         optimizer="ranger",
         lr_falls=False,
@@ -67,7 +82,7 @@ def settings_of(method: str, domain: Domain, generator: str, backbone: str = "")
         lambda_moco=domain.lambda_moco,
         lambda_latent=0.0,
         lambda_prior=0.0,
-        lambda_w_norm=own.get("lambda_w_norm", 0.0),
+        lambda_w_norm=0.025 if cartoons else 0.0,
         renders=0,
         cut_samples=0,
         disturb=False,

@@ -15,15 +15,16 @@ from restyle_lib.training import checkpoint as state
 class Log:
     """Records of the main process, in `out`: one line each in log.jsonl, and curves and strips in tensorboard/.
 
-    watch: called with every record, for curves that are drawn while training goes on
+    watch: called with every record, for curves that are drawn while training goes on; what it returns becomes
+           `stopped`, whether the run is to end here
     """
 
-    def __init__(self, out: Path, iteration: int, total: int, watch: Callable[[dict], None] | None = None):
+    def __init__(self, out: Path, iteration: int, total: int, watch: Callable[[dict], bool | None] | None = None):
         """iteration: where the run continues; what was written of later ones is dropped."""
         from torch.utils.tensorboard import SummaryWriter  # half a second that inversion can do without
 
         out.mkdir(parents=True, exist_ok=True)
-        self.out, self.lines, self.watch = out, out / "log.jsonl", watch
+        self.out, self.lines, self.watch, self.stopped = out, out / "log.jsonl", watch, False
         state.rewind_log(self.lines, iteration)
         self.board = SummaryWriter(out / "tensorboard", purge_step=iteration + 1)
         self.bar = tqdm(initial=iteration, total=total, desc=out.name, unit="batch", smoothing=0.05)
@@ -69,4 +70,4 @@ class Log:
         with self.lines.open("a") as file:
             file.write(json.dumps(record) + "\n")
         if self.watch:
-            self.watch(record)
+            self.stopped = bool(self.watch(record)) or self.stopped

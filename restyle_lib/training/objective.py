@@ -12,7 +12,10 @@ from restyle_lib.features.perceptual import st_lpips
 from restyle_lib.precision import autocast
 from restyle_lib.training.adversary import Adversary, image_discriminator, latent_discriminator
 from restyle_lib.training.settings import Settings
+from restyle_lib.training.sources import Source
 from restyle_lib.training.states import States
+
+Loss = Callable[[Tensor, Tensor], dict[str, Tensor]]  # (w_t, y_t) -> terms by name, and their weighted sum "total"
 
 
 class Critics(NamedTuple):
@@ -54,19 +57,19 @@ def known(x_codes: Tensor) -> Tensor:
     return ~x_codes.isnan().any(dim=(1, 2))
 
 
-def batch_losses(settings: Settings, pool, critics: Critics, states: States, whole: Whole) -> Callable:
+def batch_losses(settings: Settings, source: Source, critics: Critics, states: States, whole: Whole) -> Loss:
     """The loss of these states as a function of their next (w_t, y_t), as summands of the whole batch's loss.
 
     Each term is the mean over the images that it is about, of the whole batch; so terms and gradients of all parts add
     up to those of the batch, however it is divided.
     """
     x_codes, (x_embedding, *x_features) = states.x_codes, states.seen
-    x = pool.goal(states.x, x_codes)
+    x = source.goal(states.x, x_codes)
     mine = known(x_codes)
     part = len(x) / whole.n
     known_part = int(mine.sum()) / max(whole.known, 1)
     unknown_part = int((~mine).sum()) / max(whole.n - whole.known, 1)
-    slots, nothing = pool.slots, x.new_zeros(())
+    slots, nothing = source.slots, x.new_zeros(())
     weights = {
         "l2": settings.lambda_l2,
         "lpips": settings.lambda_lpips,
@@ -87,13 +90,15 @@ def batch_losses(settings: Settings, pool, critics: Critics, states: States, who
         if critics.embed:
             terms["id"] = part * losses.identity(critics.embed, y, x_embedding)
         if settings.lambda_latent and whole.known:  # a part, and even a batch, may hold disturbed images only
-            error = losses.latent(codes[mine], x_codes[mine], pool.codes_scale, slots) if known_part else nothing
+            error = losses.latent(codes[mine], x_codes[mine], source.codes_scale, slots) if known_part else nothing
             terms["latent"] = known_part * error
         if settings.lambda_prior and whole.known < whole.n:
-            strangeness = losses.prior(codes[~mine], pool.cut.w_avg, pool.whitening, slots) if unknown_part else nothing
+            strangeness = (
+                losses.prior(codes[~mine], source.G.w_avg, source.whitening, slots) if unknown_part else nothing
+            )
             terms["prior"] = unknown_part * strangeness
         if settings.lambda_w_norm:
-            terms["w_norm"] = part * losses.w_norm(codes, pool.cut.w_avg)
+            terms["w_norm"] = part * losses.w_norm(codes, source.G.w_avg)
         if settings.lambda_delta:
             terms["delta"] = part * losses.delta(codes[:, :slots])
         if critics.codes:

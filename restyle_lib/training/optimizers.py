@@ -49,6 +49,12 @@ OPTIMIZERS = {
 }
 
 
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Sets the learning rate of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
 def build(settings: Settings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer of the encoder's parameters. Raises ValueError for an unknown name."""
     if settings.optimizer not in OPTIMIZERS:

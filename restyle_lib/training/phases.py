@@ -1,16 +1,18 @@
 """What one batch, or a piece of it, teaches in each phase: pairs, states of the loop, and the discriminators' turn."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from restyle_lib import losses
-from restyle_lib.images import to_float
-from restyle_lib.inversion.refine import refine
+from restyle_lib.encoders import TrainableEncoder
+from restyle_lib.inversion.refine import encoder_input, refine
 from restyle_lib.training.objective import Critics, Whole, batch_losses
 from restyle_lib.training.settings import Settings
+from restyle_lib.training.sources import Source
 from restyle_lib.training.states import States
 
 
@@ -30,72 +32,97 @@ class Learned(NamedTuple):
 def join(pieces: list[Learned]) -> Learned:
     """What all pieces taught: terms added up, codes and images one after the other."""
     names = dict.fromkeys(name for piece in pieces for name in piece.record)
-    record = {name: sum(piece.record.get(name, 0) for piece in pieces) for name in names}
-    first, last = (
-        [torch.cat(parts) for parts in zip(*side, strict=True)]
-        for side in ([piece.first for piece in pieces], [piece.last for piece in pieces])
-    )
+    record = {name: torch.stack([p.record[name] for p in pieces if name in p.record]).sum() for name in names}
+    first = (torch.cat(parts) for parts in zip(*(piece.first for piece in pieces), strict=True))
+    last = (torch.cat(parts) for parts in zip(*(piece.last for piece in pieces), strict=True))
     return Learned(record, tuple(first), tuple(last))
 
 
-def learn_pairs(encoder: nn.Module, pool, pairs: list[Tensor], n: int, piece: slice) -> Learned:
-    """Pairs: the encoder sees (x, y) and learns the residual from the one to the other; see `Pool.pairs`.
+class Learner(NamedTuple):
+    """Who learns, from what, and what its images are judged by: the same for all batches of a run."""
 
-    n: pairs of the whole batch
+    settings: Settings
+    encoder: TrainableEncoder
+    source: Source
+    critics: Critics
+
+
+@dataclass
+class Pairs:
+    """Pairs of a batch: the encoder sees (x, y) and learns the residual from the one to the other, see `Source.pairs`.
+
+    n: pairs of the whole batch, of which a process has its share
     """
-    x, y, residual = (part[piece] for part in pairs)
-    found = encoder(x if encoder.in_channels == 3 else torch.cat([x, y], dim=1))
-    loss = len(x) / n * losses.latent(found, residual, pool.codes_scale, pool.slots)
-    loss.backward()
-    return Learned({"latent": loss.detach()})
+
+    x: Tensor
+    y: Tensor
+    residual: Tensor
+    n: int
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def learn(self, learner: Learner, piece: slice) -> Learned:
+        """Adds the gradients of a piece of these pairs."""
+        x, y, residual = self.x[piece], self.y[piece], self.residual[piece]
+        found, source = learner.encoder(encoder_input(learner.encoder, x, y)), learner.source
+        loss = len(x) / self.n * losses.latent(found, residual, source.codes_scale, source.slots)
+        loss.backward()
+        return Learned({"latent": loss.detach()})
 
 
-def learn_states(
-    encoder: nn.Module,
-    pool,
-    settings: Settings,
-    critics: Critics,
-    states: States,
-    whole: Whole,
-    recorded: dict[int, str],
-    steps: int,
-    piece: slice,
-) -> Learned:
-    """The paper's loop from a piece of the states: a loss and a backward at each step, gradients summed over the steps.
+@dataclass
+class Unrolled:
+    """States of a batch from which the paper's loop runs for some steps.
 
-    recorded: steps whose terms go into the record, with the ending of their names there
+    whole:    images of the whole batch, of which a process has its share
+    recorded: steps whose loss terms go into the record, with the ending of their names there
     """
-    states = states[piece]
-    loss = batch_losses(settings, pool, critics, states, whole)
-    record, trail = {}, []
 
-    def learn(t: int, w: Tensor, y: Tensor) -> None:
-        terms = loss(w, y)
-        terms["total"].backward()
-        if t in recorded:
-            record.update({f"{name}_{recorded[t]}": term.detach() for name, term in terms.items()})
-        if t == 1:
-            trail.append((w.detach(), y.detach()))
+    states: States
+    whole: Whole
+    steps: int
+    recorded: dict[int, str]
 
-    first = (1 + states.taken).to(pool.device).view(-1, 1, 1)
-    last = refine(encoder, pool.cut, states.x, states.w, states.y, steps, learn, settings.decay, first)
-    return Learned(record, trail[0], last)
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def learn(self, learner: Learner, piece: slice) -> Learned:
+        """Adds the gradients of a piece: a loss and a backward at each step, as the paper's training does."""
+        settings, encoder, source, critics = learner
+        states = self.states[piece]
+        loss = batch_losses(settings, source, critics, states, self.whole)
+        record: dict[str, Tensor] = {}
+        first: list[tuple[Tensor, Tensor]] = []
+
+        def learn_step(t: int, w: Tensor, y: Tensor) -> None:
+            terms = loss(w, y)
+            terms["total"].backward()
+            if t in self.recorded:
+                record.update({f"{name}_{self.recorded[t]}": term.detach() for name, term in terms.items()})
+            if t == 1:
+                first.append((w.detach(), y.detach()))
+
+        number = (1 + states.taken).to(source.device).view(-1, 1, 1)  # of the step that each image takes first
+        start = states.x, states.w, states.y
+        last = refine(encoder, source.G, *start, self.steps, learn_step, settings.decay, number)
+        return Learned(record, first[0], last)
 
 
-def teach(accelerator: Accelerator, critics: Critics, pool, learned: Learned, iteration: int, rng) -> dict[str, Tensor]:
-    """The discriminators' turn, after the encoder's: real codes are those of W, real images the full renders.
+def teach(
+    learner: Learner, accelerator: Accelerator, first: tuple[Tensor, ...], iteration: int, rng: torch.Generator
+) -> dict[str, Tensor]:
+    """The discriminators' turn, after the encoder's; returns their losses by name.
 
-    Fakes are what the encoder made in its first step.
+    first: (w, y) after the encoder's first step, the fakes. Real codes are those of W, real images the source's.
     """
+    codes, images, source = learner.critics.codes, learner.critics.images, learner.source
     record = {}
-    if critics.codes:
-        fake = accelerator.gather(learned.first[0][:, : pool.slots].contiguous()).flatten(0, 1)
-        z = torch.randn(len(fake), len(pool.cut.w_avg), generator=rng)
-        real = pool.cut.map(z.to(pool.device))
-        record["d_codes"] = critics.codes.learn(accelerator, real, fake, iteration, rng)
-    if critics.images:
-        fake = accelerator.gather(learned.first[1].contiguous())
-        i = torch.randint(pool.n_full, (len(fake),), generator=rng)
-        real = to_float(pool.images[i].to(pool.device))
-        record["d_images"] = critics.images.learn(accelerator, real, fake, iteration, rng)
+    if codes:
+        fake = accelerator.gather(first[0][:, : source.slots].contiguous()).flatten(0, 1)
+        z = torch.randn(len(fake), len(source.G.w_avg), generator=rng)
+        record["d_codes"] = codes.learn(accelerator, source.G.map(z.to(source.device)), fake, iteration, rng)
+    if images:
+        fake = accelerator.gather(first[1].contiguous())
+        record["d_images"] = images.learn(accelerator, source.real_images(rng, len(fake)), fake, iteration, rng)
     return record

@@ -1,4 +1,4 @@
-"""States of the residual loop that wait for their next step, so that a batch holds many images at many steps.
+"""A replay buffer of states of the residual loop, so that a batch holds many images at many steps.
 
 The paper's loop takes one optimizer step for the N refinement steps of one small batch, whose gradients say much the
 same. Here every refinement step is an example of its own: the same encoder passes give many times as many optimizer
@@ -15,18 +15,18 @@ from torch import Tensor
 
 from restyle_lib.training import states
 from restyle_lib.training.settings import Settings
-from restyle_lib.training.sources.renders import Pool, generator_for
+from restyle_lib.training.sources import Source, generator_for
 
 
 class Replay:
     """`settings.replay_states` images on their way, visited in turn; one that has arrived makes room for another."""
 
-    def __init__(self, pool: Pool, settings: Settings, see: Callable[[Tensor], list[Tensor]]):
+    def __init__(self, source: Source, settings: Settings, see: Callable[[Tensor], list[Tensor]]):
         """see: what the losses compare of images x [n, ...], a list of [n, ...]; kept for all steps of an image."""
-        self.pool, self.settings, self.see = pool, settings, see
+        self.source, self.settings, self.see = source, settings, see
         rng, n = generator_for(settings.seed + 3, 0), settings.replay_states
-        x, codes = pool.batch(rng, n)
-        self.states = states.begin(pool, x, codes, see(pool.goal(x, codes)))
+        x, codes = source.batch(rng, n)
+        self.states = states.begin(source, x, codes, see(source.goal(x, codes)))
         self.left = torch.randint(1, settings.steps + 1, (n,), generator=rng)  # steps to go, out of phase
 
     def take(self, iteration: int) -> Tensor:
@@ -43,8 +43,8 @@ class Replay:
         if not len(done):
             return
         fresh = torch.randperm(-(-len(done) // 4) * 4, generator=rng)  # by fours: each kind of image is as frequent
-        x, codes = (part[fresh[: len(done)]] for part in self.pool.batch(rng, len(fresh)))
-        self.states[done] = states.begin(self.pool, x, codes, self.see(self.pool.goal(x, codes)))
+        x, codes = (part[fresh[: len(done)]] for part in self.source.batch(rng, len(fresh)))
+        self.states[done] = states.begin(self.source, x, codes, self.see(self.source.goal(x, codes)))
         longer = torch.rand(len(done), generator=rng) * self.settings.long_every < 1
         self.left[done] = self.settings.steps * (1 + longer.long())
 

@@ -2,9 +2,18 @@
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 
 from restyle_lib.training.settings import Settings
+
+
+class Phase(Enum):
+    """What batches are made of, in the order of a run."""
+
+    PAIRS = "warm start"
+    REPLAY = "replayed states"
+    LOOP = "loop"
 
 
 @dataclass
@@ -31,12 +40,16 @@ class Schedule:
             batches += 1
         return self.replayed + batches
 
+    def phase(self, iteration: int) -> Phase:
+        """What a batch is made of."""
+        if iteration < self.warmup:
+            return Phase.PAIRS
+        return Phase.REPLAY if iteration < self.replayed else Phase.LOOP
+
     def batch(self, iteration: int) -> int:
         """Examples of a batch, those of all processes together."""
         s = self.settings
-        if iteration < self.warmup:
-            return s.warmup_batch
-        return s.replay_batch if iteration < self.replayed else s.batch
+        return {Phase.PAIRS: s.warmup_batch, Phase.REPLAY: s.replay_batch, Phase.LOOP: s.batch}[self.phase(iteration)]
 
     def steps(self, i: int) -> int:
         """Refinement steps of the i-th batch of the loop."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from restyle_lib.training.sources import Source
+
 
 @dataclass
 class States:
@@ -40,8 +42,8 @@ class States:
         return [self.x, self.x_codes, self.w, self.y, self.taken, *self.seen]
 
 
-def begin(pool, x: Tensor, x_codes: Tensor, seen: list[Tensor]) -> States:
+def begin(source: Source, x: Tensor, x_codes: Tensor, seen: list[Tensor]) -> States:
     """Images at step 0, where every reconstruction is that of w_avg."""
     n = len(x)
-    w, y = pool.cut.w_avg.repeat(n, pool.cut.n_styles, 1), pool.average_image.repeat(n, 1, 1, 1)
+    w, y = source.G.w_avg.repeat(n, source.G.n_styles, 1), source.average_image.repeat(n, 1, 1, 1)
     return States(x, x_codes, seen, w, y, torch.zeros(n, dtype=torch.long))

@@ -7,13 +7,14 @@ from restyle_lib.evaluation.metrics import identity, l2, ms_ssim, st_lpips_dista
 from restyle_lib.images import to_uint8
 from restyle_lib.inversion.refine import refine
 from restyle_lib.precision import autocast
+from restyle_lib.training.sources import Source
 
 STEPS, SHOWN = 10, 6  # twice as many steps as training makes; rows and steps of the strip
 
 
 @torch.no_grad()
 def validate(
-    encoder: nn.Module, pool, x: Tensor, decay: float, faces: bool, batch: int = 8
+    encoder: nn.Module, source: Source, x: Tensor, decay: float, faces: bool, batch: int = 8
 ) -> tuple[dict[str, list[float]], Tensor]:
     """Inverts images x [n, 3, h, w]; returns the mean of each metric after steps 1, 2, ..., and a strip of images.
 
@@ -21,12 +22,12 @@ def validate(
     """
     used = {"L2": l2, "ST-LPIPS": st_lpips_distance} | ({"ID": identity} if faces else {}) | {"MS-SSIM": ms_ssim}
     trails = []
-    for part in x.to(pool.device).split(batch):
-        w, y = pool.cut.w_avg.expand(len(part), pool.cut.n_styles, -1), pool.average_image.expand_as(part)
+    for part in x.to(source.device).split(batch):
+        w, y = source.G.w_avg.expand(len(part), source.G.n_styles, -1), source.average_image.expand_as(part)
         trail = [part]
-        with autocast(pool.device):
+        with autocast(source.device):
             refine(
-                encoder, pool.cut, part, w, y, STEPS, lambda t, w, y, trail=trail: trail.append(y.clamp(-1, 1)), decay
+                encoder, source.G, part, w, y, STEPS, lambda t, w, y, trail=trail: trail.append(y.clamp(-1, 1)), decay
             )
         trails.append(torch.stack(trail).cpu())
     x, *steps_of_x = torch.cat(trails, dim=1)

@@ -1,0 +1,64 @@
+"""What an encoder learns from. The training loop depends on `Source` alone; renders and photographs are two of them."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from restyle_lib.generators import Generator
+
+
+class Source(Protocol):
+    """Images with a generator: all that the loop, its losses and its discriminators ask for.
+
+    G:             the generator in the loop, whose images have the size that the encoder sees
+    device:        of G, and of all that is drawn
+    slots:         style slots that the encoder has heads for; finer slots of a code repeat the last of them
+    start:         the network that the encoder begins as, or None for random weights
+    average_image: G(w_avg), the first reconstruction of every image, [3, h, w]
+    codes_scale:   standard deviation of w, the unit of the latent loss
+    whitening:     [512, 512], of the prior; see `losses.whitening`
+    """
+
+    G: Generator
+    device: torch.device
+    slots: int
+    start: nn.Module | None
+    average_image: Tensor
+    codes_scale: float
+    whitening: Tensor
+
+    def pairs(self, rng: torch.Generator, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """n pairs of images x, y [n, 3, h, w] and the residuals [n, k, 512] from the code of y to that of x.
+
+        Raises ValueError where the codes of images are not known.
+        """
+        ...
+
+    def batch(self, rng: torch.Generator, n: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """n images [n, 3, h, w] in [-1, 1] and their codes [n, k, 512], NaN where unknown; of these, those of `share`.
+
+        rng: of `generator_for`; what is drawn depends on it alone
+        """
+        ...
+
+    def goal(self, x: Tensor, codes: Tensor) -> Tensor:
+        """What reconstructions of images x with these codes should look like, [n, 3, h, w]."""
+        ...
+
+    def real_images(self, rng: torch.Generator, n: int) -> Tensor:
+        """n images that a discriminator is to take for real, [n, 3, h, w] in [-1, 1]."""
+        ...
+
+    def state_dict(self) -> dict:
+        """What a checkpoint keeps of the source, so that a run is not continued on other images."""
+        ...
+
+    def load_state_dict(self, state: dict) -> None:
+        """Raises ValueError where a checkpoint is of other images."""
+        ...
+
+
+def generator_for(seed: int, iteration: int) -> torch.Generator:
+    """The random stream of one training iteration."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + iteration)

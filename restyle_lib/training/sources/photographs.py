@@ -7,13 +7,14 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from restyle_lib import losses
 from restyle_lib.checkpoints.domains import Domain
 from restyle_lib.generators.stylegan2 import keeping_rows
 from restyle_lib.images import PhotoError, open_photo, to_float, to_tensor, to_uint8
@@ -25,7 +26,7 @@ ATTEMPTS = 100  # files in a row that may have become unreadable since they were
 
 
 class Photographs:
-    """What `training.loop` draws from: prepared photographs, whose codes nobody knows.
+    """A `Source` of photographs, whose codes nobody knows.
 
     Images are cropped to the domain's proportions and scaled to the encoder's input; faces must be aligned already.
     The last `validation` of the usable images are kept for validation.
@@ -53,16 +54,16 @@ class Photographs:
             warnings.warn(f"images of {domain.name} are made {sizes}; training takes any", stacklevel=2)
         if domain.rows and G.resolution[0] == G.resolution[1]:  # a generator's own file does not say what it pads
             G = keeping_rows(G, domain.rows)
-        self.cut, self.domain, self.device, self.start = Viewed(G, domain.input_size), domain, G.w_avg.device, start
-        self.slots = self.cut.slots_read
+        self.whole, self.G = G, Viewed(G, domain.input_size)
+        self.domain, self.device, self.start, self.slots = domain, G.w_avg.device, start, G.slots_read
         with torch.no_grad():
-            self.average_image = self.cut.synthesize(G.w_avg[None])[0]
+            self.average_image = self.G.synthesize(G.w_avg[None])[0]
         source, self.workers = collection(images), workers
         usable = _checked(source, domain, workers, report)
         if len(usable) < 2:
             raise ValueError(
                 f"{images}: {len(usable)} usable images; training needs at least two"
-                + f" (see {report})" * bool(report)
+                + (f" (see {report})" if report else "")
             )
         kept = min(validation, len(usable) // 2)
         self.files = usable[: len(usable) - kept]
@@ -89,7 +90,7 @@ class Photographs:
     def batch(self, rng: torch.Generator, n: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """n images [n, 3, h, w] in [-1, 1], mirrored by chance; their codes are NaN.
 
-        rng:   of `samples.generator_for`. Its seed numbers the batch, so that the workers know which ones come next
+        rng:   of `sources.generator_for`. Its seed numbers the batch, so that the workers know which ones come next
         share: of the n images, those of this process
         """
         number = rng.initial_seed()
@@ -100,11 +101,32 @@ class Photographs:
             self._batches = iter(loader)
         self._next = (number + 1, n, share)
         x = to_float(next(self._batches).to(self.device, non_blocking=True))
-        return x, torch.full((len(x), self.cut.n_styles, len(self.cut.w_avg)), torch.nan, device=self.device)
+        return x, torch.full((len(x), self.G.n_styles, len(self.G.w_avg)), torch.nan, device=self.device)
 
     def goal(self, x: Tensor, codes: Tensor) -> Tensor:
-        """What a reconstruction should look like: x itself, see `renders.Pool.goal`."""
+        """What a reconstruction should look like: x itself."""
         return x
+
+    def pairs(self, rng: torch.Generator, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Raises ValueError: pairs are learned from known codes."""
+        raise ValueError("photographs have no known codes to warm up with; leave the setting warmup_passes at 0")
+
+    def real_images(self, rng: torch.Generator, n: int) -> Tensor:
+        """n photographs, [n, 3, h, w] in [-1, 1]; decoded here, not by the workers."""
+        chosen = torch.randint(len(self.files), (n,), generator=rng).tolist()
+        return to_float(torch.stack([self._decoded[i, False] for i in chosen]).to(self.device))
+
+    @cached_property
+    def codes_scale(self) -> float:
+        """The standard deviation of w, over 10,000 samples."""
+        z = torch.randn(10_000, len(self.G.w_avg), generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            return (self.G.map(z.to(self.device)) - self.G.w_avg).std().item()
+
+    @cached_property
+    def whitening(self) -> Tensor:
+        """Of the prior, [512, 512]; computed where a setting gives the prior a weight."""
+        return losses.whitening(self.G)
 
 
 class Order:
@@ -163,8 +185,10 @@ def _checked(source: Collection, domain: Domain, workers: int, report: Path | No
     remarks = [(name, "converted" if used else "left out", why) for name, (used, why) in verdicts.items() if why]
     usable = [name for name, (used, _) in verdicts.items() if used]
     counts = ", ".join(f"{count} {what}" for what, count in Counter(what for _, what, _ in remarks).items())
-    listed = f"; {counts}" * bool(counts) + f", listed in {report}" * bool(counts and report)
-    print(f"{source.path}: {len(usable)} of {len(verdicts)} images can be used{listed}")
+    said = [f"{source.path}: {len(usable)} of {len(verdicts)} images can be used"]
+    said += [f"; {counts}"] if counts else []
+    said += [f", listed in {report}"] if counts and report else []
+    print("".join(said))
     if report:
         save_atomically(lambda temporary: _write(temporary, remarks), report)
     return usable

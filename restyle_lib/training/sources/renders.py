@@ -13,21 +13,16 @@ from restyle_lib.precision import autocast
 from restyle_lib.training.settings import Settings
 
 
-def generator_for(seed: int, iteration: int) -> torch.Generator:
-    """The random stream of one training iteration."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + iteration)
-
-
 class Pool:
-    """Images and codes that training draws from, kept on the CPU; what it draws is on the device of the generator.
+    """A `Source` of images with known codes, kept on the CPU; what is drawn is on the device of the generator.
 
-    x: renders of the full generator and samples of the cut one; y: for each of them the cut generator's image of a
-    nearby code, which is what a late refinement step sees beside x.
+    x: renders of the full generator and samples of the one in the loop; y: for each of them the image that the latter
+    makes of a nearby code, which is what a late refinement step sees beside x.
     """
 
     def __init__(self, full, cut, settings: Settings):
         """full: the 1024 px generator; cut: the one in the loop."""
-        self.cut, self.size, self.device = cut, cut.resolution[0], cut.w_avg.device
+        self.G, self.size, self.device = cut, cut.resolution[0], cut.w_avg.device
         if settings.shown and (settings.disturb or settings.warmup_passes):
             raise ValueError("what another generator shows can only be learned from its codes: no disturb, no warm-up")
         self.shown = load_generator(settings.shown).to(self.device) if settings.shown else cut
@@ -47,7 +42,7 @@ class Pool:
         self.images = torch.cat(images)
         self.codes_scale = (self.codes - cut.w_avg.cpu()).std().item()
         self.whitening = losses.whitening(cut)
-        self.disturbs, self.one_pass = settings.disturb, settings.in_channels == 3
+        self.disturbs, self.one_pass = settings.disturb, settings.in_channels == 3  # pairs for an encoder of one pass
         if settings.warmup_passes:
             rng = torch.Generator().manual_seed(settings.seed + 2)
             self.near_codes = scatter(self.codes, self.slots, rng)
@@ -58,7 +53,7 @@ class Pool:
         images = []
         with autocast(self.device):
             for part in tqdm(codes.split(16), desc=what, unit_scale=16, unit="image", leave=False):
-                images.append(to_uint8(self.cut.synthesize(part.to(self.device))).cpu())
+                images.append(to_uint8(self.G.synthesize(part.to(self.device))).cpu())
         return torch.cat(images)
 
     def pairs(self, rng: torch.Generator, n: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,7 +65,7 @@ class Pool:
         first = torch.full((n,), True) if self.one_pass else torch.randint(3, (n,), generator=rng) == 0
         x, y = (to_float(images[i].to(self.device)) for images in (self.images, self.near_images))
         y_codes = self.near_codes[i]
-        y[first], y_codes[first] = self.average_image, self.cut.w_avg.cpu()
+        y[first], y_codes[first] = self.average_image, self.G.w_avg.cpu()
         return x, y, (self.codes[i] - y_codes).to(self.device)
 
     def batch(self, rng: torch.Generator, n: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
@@ -81,7 +76,7 @@ class Pool:
         """
         i = torch.randint(self.n_full, (n // 2,), generator=rng)
         seed = int(torch.randint(2**62, (1,), generator=rng))
-        codes = scatter(render_sets.training_codes(self.cut, n - n // 2, seed, self.slots), self.slots, rng)
+        codes = scatter(render_sets.training_codes(self.G, n - n // 2, seed, self.slots), self.slots, rng)
         with torch.no_grad(), autocast(self.device):
             fresh = self.shown.synthesize(codes).float().clamp(-1, 1)
         x = torch.cat([to_float(self.images[i].to(self.device)), fresh])
@@ -90,15 +85,27 @@ class Pool:
             x[1::2], codes[1::2] = disturb(x[1::2], x.roll(1, dims=0)[1::2], rng), torch.nan
         return x[share], codes[share]
 
+    def real_images(self, rng: torch.Generator, n: int) -> Tensor:
+        """Renders of the full generator, [n, 3, s, s]."""
+        return to_float(self.images[torch.randint(self.n_full, (n,), generator=rng)].to(self.device))
+
+    def state_dict(self) -> dict:
+        """Nothing: all images follow from the settings."""
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Nothing to compare."""
+
     def goal(self, x: Tensor, codes: Tensor) -> Tensor:
         """What a reconstruction should look like: x itself, or its code drawn by the generator in the loop.
 
-        The latter where the encoder is shown another generator's images [n, 3, s, s], whose codes [n, k, 512] it has.
+        The latter for bootstrapping, where the encoder is shown the images [n, 3, s, s] of a source generator
+        (`Settings.shown`) and reconstructs the image that its own generator makes of their codes [n, k, 512].
         """
-        if self.shown is self.cut:
+        if self.shown is self.G:
             return x
         with torch.no_grad(), autocast(self.device):
-            return self.cut.synthesize(codes).float().clamp(-1, 1)
+            return self.G.synthesize(codes).float().clamp(-1, 1)
 
 
 def disturb(x: Tensor, other: Tensor, rng: torch.Generator) -> Tensor:
