@@ -2,10 +2,11 @@
 # make explore     opens the explorer in the browser
 # make reproduce   installs into .venv, fetches and verifies the assets, runs every notebook, fills reproduced/ and compares
 # make test        the same set-up, then the tests
+# make docs        builds the site: site/html/index.html, with the notebooks as `make reproduce` ran them, if it did
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install explore reproduce test lab check clean
+.PHONY: install explore reproduce test lab check docs clean
 
 install: .venv/installed
 	$(BIN)/restyle assets
@@ -30,6 +31,11 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/mypy
+
+docs: .venv/installed
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	$(BIN)/python -m restyle_lib.reporting.site
 
 # The stamp is written last, so an interrupted installation is done again; a second call does nothing.
 .venv/installed: pyproject.toml
@@ -39,4 +45,4 @@ check: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv runs reproduced
+	rm -rf .venv runs reproduced site

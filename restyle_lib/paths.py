@@ -19,7 +19,7 @@ def cache_dir() -> Path:
     return Path(os.environ.get("RESTYLE_CACHE") or user_cache_path("restyle-companion"))
 
 
-def save_atomically(write: Callable[[Path], None], path: Path) -> None:
+def save_atomically(write: Callable[[Path], object], path: Path) -> None:
     """Lets `write` fill a temporary file, then moves it to `path`: readers see the old file, the new one, or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # a name of its own for each call, since threads share a process; and short, whatever the length of the file's name

@@ -16,7 +16,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +38,9 @@ class UnreadablePickle(ValueError):
 
 class Inert:
     """Stands in for a class or function: keeps what it is given in `args` and `state`, and does nothing."""
+
+    args: tuple
+    state: Any
 
     def __new__(cls, *args, **_):
         self = object.__new__(cls)
@@ -79,7 +82,7 @@ class Dtype(Inert):
         if not isinstance(code, str) or not re.fullmatch(r"[biufc]\d{1,2}", code):
             return None
         order = self.state[1] if isinstance(self.state, tuple) and len(self.state) > 1 else "="
-        return np.dtype(code).newbyteorder(order if order in ("<", ">") else "=")
+        return np.dtype(code).newbyteorder("<" if order == "<" else ">" if order == ">" else "=")
 
 
 class Array(Inert):
@@ -100,7 +103,7 @@ class Array(Inert):
 class Read(NamedTuple):
     """What a pickle holds, and the names "module.name" that it asked for and that became stand-ins."""
 
-    content: object
+    content: Any
     names: set[str]
 
 
@@ -220,13 +223,14 @@ class _Reader(pickle._Unpickler):  # the Python one: the C one lets a file claim
 
     def load_build(self) -> None:
         """Gives the last object its state: a stand-in, or what is plain data anyway; nothing of this program."""
-        state, target = self.stack.pop(), self.stack[-1]
+        stack: list = self.stack  # type: ignore[attr-defined]
+        state, target = stack.pop(), stack[-1]
         if isinstance(target, (Inert, Dictionary)):
             target.__setstate__(state)
         elif not isinstance(target, (dict, set, Tensor)):
             raise UnsafePickle("it changes what it did not make")
 
-    dispatch = pickle._Unpickler.dispatch | {pickle.BUILD[0]: load_build}
+    dispatch = pickle._Unpickler.dispatch | {pickle.BUILD[0]: load_build}  # type: ignore[assignment]
 
 
 def load(file: BinaryIO, persistent: Callable | None = None) -> Read:

@@ -25,7 +25,7 @@ def read(path: Path) -> tuple[str, dict]:
             "convert_weight.py of rosinality's stylegan2-pytorch (.pt) makes of it"
         )
     G = content.get("G_ema") if isinstance(content, dict) else None
-    if not inert.is_module(G):
+    if G is None or not inert.is_module(G):
         raise UnreadablePickle("a pickle, but with no G_ema in it: not a stylegan2-ada-pytorch network")
     return generator(G)
 

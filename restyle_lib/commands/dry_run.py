@@ -94,7 +94,8 @@ def report(settings: Settings, source: Source, heldout: Tensor, moco: nn.Module 
     x = heldout[:1].to(device)
     tables = {"settings": pd.Series(dataclasses.asdict(settings)).to_string()}
     tables["networks"] = networks(settings, source, x, moco).to_string(index=False, float_format="%.1f", na_rep="")
-    rows, memory = [], 0.0
+    rows: list[tuple] = []
+    memory = 0.0
     for phase, name in PHASES.items():
         if passes := getattr(settings, name):
             found = probe(settings, source, phase, moco)

@@ -1,5 +1,6 @@
 """The encoders: small ones for the embedded generator (below), and the official ones (`full_size`)."""
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 from restyle_lib.encoders import full_size
@@ -10,7 +11,7 @@ from restyle_lib.encoders.simplified_256 import Encoder256, SimplifiedEncoder256
 
 TrainableEncoder: TypeAlias = Encoder | Encoder256 | full_size.FullSizeEncoder
 SHAPE = ("in_channels", "heads", "n_styles", "design", "progressive")  # what a file must say to build one again
-DESIGNS = {
+DESIGNS: dict[str, Callable[..., Encoder | Encoder256]] = {
     "simplified": SimplifiedEncoder,
     "pyramid": PyramidEncoder,
     "simplified-256": SimplifiedEncoder256,

@@ -190,8 +190,8 @@ def from_geometry(backbone: str, in_channels: int, tensors: Mapping[str, Tensor]
 
     Raises KeyError or RuntimeError where they do not fit.
     """
-    backbone = {kind.__name__: kind for kind in BACKBONES.values()}[backbone]
-    encoder = _for_inference(FullSizeEncoder(backbone(in_channels), in_channels, **kind))
+    network = {each.__name__: each for each in BACKBONES.values()}[backbone]
+    encoder = _for_inference(FullSizeEncoder(network(in_channels), in_channels, **kind))
     encoder.load_state_dict(tensors)
     return encoder
 

@@ -134,7 +134,7 @@ def over_steps(part: str, names: Sequence[str], paths: dict[str, Tensor]) -> pd.
     for trail, path in paths.items():
         share, when = shares(path), mean_step(path)
         for i, name in enumerate(names):
-            measured = {("all", "mean step"): when[:, i]}
+            measured: dict[tuple[int | str, str], Tensor] = {("all", "mean step"): when[:, i]}
             for t in range(path.shape[1]):
                 measured |= {(t + 1, "rms change"): path[:, t, i], (t + 1, "share"): share[:, t, i]}
             for (step, metric), values in measured.items():

@@ -73,7 +73,9 @@ def st_lpips_distance(a: Tensor, b: Tensor) -> Tensor:
 
 def table_metrics(faces: bool = True) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     """The metrics of the tables by printed name; LPIPS itself only where its backbone can be had, identity of faces."""
-    metrics = {"L2": l2, "ST-LPIPS": st_lpips_distance} | ({"ID": identity, "JUDGE": judged} if faces else {})
+    metrics: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"L2": l2, "ST-LPIPS": st_lpips_distance} | (
+        {"ID": identity, "JUDGE": judged} if faces else {}
+    )
     metrics |= {"MS-SSIM": ms_ssim, "PSNR": psnr}
     if network := lpips_alex():
         metrics["LPIPS (AlexNet)"] = lambda a, b: network(a, b).flatten()

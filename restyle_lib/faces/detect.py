@@ -95,7 +95,7 @@ def find_landmarks(image: Image.Image, box: tuple[float, float, float, float]) -
     side = max(x1 - x0, y1 - y0)
     left, top = (x0 + x1 - side) / 2, (y0 + y1 - side) / 2
     # transform reads black outside the image, which is how the network was trained
-    affine = (side / 112, 0, left, 0, side / 112, top)
+    affine: tuple[float, ...] = (side / 112, 0, left, 0, side / 112, top)
     scale = max(1, int(side // 112))
     source = image
     if scale > 1:  # transform does not average; reduce first, so that large faces are not sampled sparsely

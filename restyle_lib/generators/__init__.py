@@ -2,7 +2,7 @@
 
 from functools import cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from safetensors.torch import load_file
@@ -23,10 +23,12 @@ TOON = {64: ("small",), 1024: ("shape", "drawing")}  # size -> the files that ma
 class Generator(Protocol):
     """What every generator offers.
 
-    n_styles: k, the number of style slots of a code; resolution: (H, W) of its images; w_avg: the mean code [512].
+    n_styles: k, the number of style slots of a code; slots_read: how many of them, from the first, make its images;
+    resolution: (H, W) of its images; w_avg: the mean code [512].
     """
 
     n_styles: int
+    slots_read: int
     resolution: tuple[int, int]
     w_avg: Tensor
 
@@ -35,6 +37,14 @@ class Generator(Protocol):
 
     def synthesize(self, codes: Tensor, noise: str = "fixed") -> Tensor:
         """Codes [B, 512] or [B, k, 512] -> RGB images [B, 3, H, W], nominal range [-1, 1], not clamped."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The generator itself, moved."""
+        ...
+
+    def cpu(self) -> Self:
+        """The generator itself, moved to the processor."""
+        ...
 
 
 def load_generator(name: str | Path) -> Generator:

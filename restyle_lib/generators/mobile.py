@@ -64,7 +64,7 @@ class StyledConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(c_out))
         self.register_buffer("noise", torch.zeros(1, 1, size, size))
 
-    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
         x = self.modulation(x, w)
         x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
         x = F.conv2d(x, self.pointwise, self.bias)
@@ -242,8 +242,8 @@ def from_ir(mapping: dict[str, Tensor], synthesis: dict[str, Tensor], size: int)
         tensors[f"{ours}.weight"], tensors[f"{ours}.bias"] = weight / math.sqrt(fan), bias / math.sqrt(fan)
 
     modulation("stem.modulation", "m.conv1.conv", 9 * LATENT)
-    noise = [synthesis[n] for n in sorted((n for n in synthesis if n.isdigit()), key=int)]
-    noise = iter([n for n in noise if n.ndim == 4 and n.shape[:2] == (1, 1) and n.shape[2] == n.shape[3] >= 4])
+    constants = [synthesis[n] for n in sorted((n for n in synthesis if n.isdigit()), key=int)]
+    noise = iter([n for n in constants if n.ndim == 4 and n.shape[:2] == (1, 1) and n.shape[2] == n.shape[3] >= 4])
     tensors["stem.noise"] = next(noise)
     for i in range(len(G.blocks)):
         ours, theirs = f"blocks.{i}", f"m.layers.{i}"

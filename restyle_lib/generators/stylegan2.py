@@ -148,6 +148,7 @@ class StyleGAN2(nn.Module):
             for j in (0,) if i == 0 else (2 * i - 1, 2 * i):
                 x = self.convs[j](x, w[j], noise, self.clamp)
             image = to_rgb(x, w[2 * i + 1], image, self.clamp)
+        assert image is not None  # there are always layers
         return image[:, :, slice(*self.crop)] if self.crop else image
 
 
@@ -163,7 +164,7 @@ def from_rosinality(state: Dict[str, Tensor], rows: tuple[float, float] | None =
     channels = {4: state["conv1.conv.weight"].shape[1]}
     channels |= {8 * 2**i: state[f"convs.{2 * i + 1}.conv.weight"].shape[1] for i in range(blocks)}
     latent = state["conv1.conv.modulation.weight"].shape[1]
-    crop = tuple(round(share * max(channels)) for share in rows) if rows else None
+    crop = (round(rows[0] * max(channels)), round(rows[1] * max(channels))) if rows else None
     G = StyleGAN2(channels, layers, latent, crop)
     style = range(1, layers + 1)  # layer 0 is the normalisation
     tensors = {
@@ -217,8 +218,8 @@ def from_ada(state: Dict[str, Tensor], clamp: float | None = None, label: int = 
 def keeping_rows(G: StyleGAN2, rows: tuple[float, float]) -> StyleGAN2:
     """The same generator, tensors shared, whose square images keep this share of their rows, from and to."""
     G = copy.copy(G)
-    G.crop = tuple(round(share * G.resolution[1]) for share in rows)
-    G.resolution = (G.crop[1] - G.crop[0], G.resolution[1])
+    top, bottom = (round(share * G.resolution[1]) for share in rows)
+    G.crop, G.resolution = (top, bottom), (bottom - top, G.resolution[1])
     return G
 
 

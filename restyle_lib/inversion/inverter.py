@@ -262,11 +262,11 @@ def _from_safetensors(
     encoder = encoders.build(**{name: json.loads(metadata[name]) for name in encoders.SHAPE if name in metadata})
     encoder.load_state_dict(unpack(tensors))
     encoder = encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    G = load_generator(metadata["generator"])
-    size = (INPUT, INPUT) if isinstance(encoder, Encoder256) else G.resolution
+    in_loop = load_generator(metadata["generator"])
+    size = (INPUT, INPUT) if isinstance(encoder, Encoder256) else in_loop.resolution
     if input_size not in (None, size):
         raise CheckpointError(f"{path}: its encoder sees {size[0]} x {size[1]} px, and no other size")
-    return Inverter(encoder, G, size, told or DOMAINS["faces"], json.loads(metadata.get("decay", "0"))).eval()
+    return Inverter(encoder, in_loop, size, told or DOMAINS["faces"], json.loads(metadata.get("decay", "0"))).eval()
 
 
 def _seeing(domain: Domain, input_size: tuple[int, int] | None) -> Domain:

@@ -2,6 +2,7 @@
 
 import math
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ NOISE_UNTIL = 0.75  # share of the steps after which the codes are left alone
 RAMP_UP = 0.05  # share of the steps in which the learning rate rises
 RAMP_DOWN = {"projection": 0.25, "cosine": 1.0}  # schedule -> share of the steps in which it falls
 LEAST_GAIN = 1e-3  # share of a loss by which it must fall to count as better for `patience`
-HYBRID = {  # of a photograph, from an encoder's code
+HYBRID: dict[str, Any] = {  # of a photograph, from an encoder's code
     "space": "W+",
     "lr": 0.05,
     "lambda_lpips": 0.8,
@@ -108,7 +109,7 @@ def optimize(
             y = view.synthesize(codes).float()
             loss = lambda_lpips * distance(y, [features[part] for features in target])
             loss = loss + lambda_l2 * (y - x[part]).square().mean((1, 2, 3))
-            if embed:
+            if embed and identity is not None:
                 loss = loss + lambda_id * (1 - (embed(y) * identity[part]).sum(1))
         if lambda_prior:  # in fp32: its whitening spans three powers of ten
             loss = loss + lambda_prior * losses.priors(codes, G.w_avg, whitening, G.slots_read)

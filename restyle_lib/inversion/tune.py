@@ -93,7 +93,7 @@ def tune(
                 y_small = downsample(y, 256)
                 loss = lambda_l2 * losses.l2(y, x[i : i + 1])
                 loss = loss + lambda_lpips * losses.perceptual(distance, y_small, features[i])
-                if embed:
+                if embed and identity is not None:
                     loss = loss + lambda_id * losses.identity(embed, y_small, identity[i : i + 1])
             if torch.is_grad_enabled():
                 (loss / len(x)).backward()

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import torch
 import torch.nn.functional as F
@@ -88,7 +89,7 @@ def celeba(archive: Path, n: int) -> Iterable[Tensor]:
     with zipfile.ZipFile(archive) as file:
         for name in islice(sorted(name for name in file.namelist() if name.endswith(".jpg")), n):
             with file.open(name) as member:
-                yield to_tensor(open_photo(member).resize(HALVED).crop(CROP))
+                yield to_tensor(open_photo(cast(BinaryIO, member)).resize(HALVED).crop(CROP))
 
 
 if __name__ == "__main__":

@@ -199,8 +199,8 @@ def table(rows: pd.DataFrame, caption: str) -> dict:
 
 def embedded(path: Path) -> tuple[str, bool]:
     """A picture as a data URL: WebP, at most WIDEST wide; and whether it is broader than high."""
-    with Image.open(path) as image:
-        image = image.convert("RGB")
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
     image.thumbnail((WIDEST, 10 * WIDEST))
     file = io.BytesIO()
     image.save(file, "WEBP", quality=QUALITY, method=6)

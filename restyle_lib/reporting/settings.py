@@ -14,11 +14,12 @@ from restyle_lib.training.settings import SETTINGS, Settings
 def reasons() -> pd.DataFrame:
     """Every setting with its default and the reason that stands below it in training/settings.py."""
     (settings,) = ast.parse(inspect.getsource(Settings)).body
+    assert isinstance(settings, ast.ClassDef)
     said: dict[str, str] = {}
     for statement, below in zip(settings.body, [*settings.body[1:], None], strict=True):
-        if isinstance(statement, ast.AnnAssign):
-            documented = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-            said[statement.target.id] = " ".join(below.value.value.split()) if documented else ""
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            reason = below.value if isinstance(below, ast.Expr) else None
+            said[statement.target.id] = " ".join(str(reason.value).split()) if isinstance(reason, ast.Constant) else ""
     rows = [(f"`{field.name}`", _shown(field.default), said[field.name]) for field in dataclasses.fields(Settings)]
     return pd.DataFrame(rows, columns=["setting", "default", "why"])
 

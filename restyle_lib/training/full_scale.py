@@ -1,7 +1,7 @@
 """The paper's training of any domain, as named recipes: its own generator, encoder and losses, on photographs."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from restyle_lib.checkpoints.domains import Domain
 from restyle_lib.checkpoints.domains import named as domain_named  # noqa: F401 (where training looks for it)
@@ -38,7 +38,7 @@ BATCHES = 100_000  # the published models are from 40,000 to 150,000
 # Cartoons are a small change to a face encoder: pSp trained them for 6,000 batches, with codes held near w_avg.
 TOONIFY_BATCHES = 6_000
 # Slot 1 is set free after 20,000 batches, and one more every 2,000; and the discriminator of codes.
-E4E = {
+E4E: dict[str, Any] = {
     "free_from": 0.2,
     "free_every": 0.02,
     "lambda_delta": 2e-4,

@@ -88,7 +88,7 @@ def train(
             optimizer.step()
             record = learned.record
 
-            if phase is Phase.REPLAY:
+            if replay and phase is Phase.REPLAY:
                 w, y = accelerator.gather(learned.last)
                 replay.put(replay.take(iteration), w, y, rng)
             if phase is not Phase.PAIRS:

@@ -1,6 +1,7 @@
 """The settings of each named inverter, every default with its reason."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,19 @@ class Settings:
 
 # Gentle: what they start from is good already, and 4e-4 spoils more of it at first than such runs make up for. Identity
 # has three times the paper's weight, since 64 px show so little of it.
-FROM_START = {"init": "faces/start", "warmup_passes": 0, "cut_samples": 0, "loop_lr": 1.5e-4, "lambda_id": 0.3}
+FROM_START: dict[str, Any] = {
+    "init": "faces/start",
+    "warmup_passes": 0,
+    "cut_samples": 0,
+    "loop_lr": 1.5e-4,
+    "lambda_id": 0.3,
+}
 ONE_PASS = FROM_START | {"in_channels": 3, "steps": 1, "long_every": 0, "batch": 8}
 # A decay of 1 / t: these encoders are small, and of what they see differ a part is beyond the 64 px generator. At full
 # length that part adds up from step to step, and the error rises from step 5 on.
 RESTYLE = FROM_START | {"replay_passes": 18_000, "decay": 1.0}
 # Twice the learning rate, since all heads but the first begin anew.
-E4E = {"progressive": True, "loop_lr": 3e-4, "lambda_delta": 2e-4, "lambda_latent_adversarial": 0.1}
+E4E: dict[str, Any] = {"progressive": True, "loop_lr": 3e-4, "lambda_delta": 2e-4, "lambda_latent_adversarial": 0.1}
 
 SETTINGS = {
     # Where the others begin, as the paper's encoders all begin at one face-recognition network: a one-pass encoder,

@@ -5,7 +5,20 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from restyle_lib.generators import Generator
+
+class GeneratorInLoop(Protocol):
+    """What the loop asks of a generator: w_avg [512], n_styles k, and what its network makes of z and of codes."""
+
+    w_avg: Tensor
+    n_styles: int
+
+    def map(self, z: Tensor, psi: float = 1.0) -> Tensor:
+        """z [B, 512] -> w [B, 512]."""
+        ...
+
+    def synthesize(self, codes: Tensor) -> Tensor:
+        """Codes [B, k, 512] -> images [B, 3, h, w], at the size that the encoder sees."""
+        ...
 
 
 class Source(Protocol):
@@ -20,13 +33,21 @@ class Source(Protocol):
     whitening:     [512, 512], of the prior; see `losses.whitening`
     """
 
-    G: Generator
     device: torch.device
     slots: int
-    start: nn.Module | None
     average_image: Tensor
-    codes_scale: float
-    whitening: Tensor
+
+    @property
+    def G(self) -> GeneratorInLoop: ...
+
+    @property
+    def start(self) -> nn.Module | None: ...
+
+    @property
+    def codes_scale(self) -> float: ...
+
+    @property
+    def whitening(self) -> Tensor: ...
 
     def pairs(self, rng: torch.Generator, n: int) -> tuple[Tensor, Tensor, Tensor]:
         """n pairs of images x, y [n, 3, h, w] and the residuals [n, k, 512] from the code of y to that of x.

@@ -70,7 +70,9 @@ class Archive:
     """Image files of a zip archive. Members are names and bytes here: nothing is ever written to a disk."""
 
     def __init__(self, path: Path):
-        self.path, self._zip, self._opener = path, None, 0
+        self.path = path
+        self._zip: zipfile.ZipFile | None = None
+        self._opener = 0  # the process that opened it
         try:
             zipfile.ZipFile(path).close()
         except (OSError, zipfile.BadZipFile) as error:
@@ -87,7 +89,9 @@ class Archive:
 
     def open(self, name: str) -> BinaryIO:
         """The member, unpacked into memory up to LARGEST bytes. Raises PhotoError."""
-        if self._opener != os.getpid():  # a worker that read through its parent's handle would move it
+        if (
+            self._zip is None or self._opener != os.getpid()
+        ):  # a worker that read through its parent's handle would move it
             self._zip, self._opener = zipfile.ZipFile(self.path), os.getpid()
         try:
             with self._zip.open(name) as member:

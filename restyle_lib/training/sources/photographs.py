@@ -68,8 +68,8 @@ class Photographs:
         kept = min(validation, len(usable) // 2)
         self.files = usable[: len(usable) - kept]
         self._decoded = Decoded(source, domain, self.files)
-        sizes = source.files()
-        self._identity = hashlib.sha256(json.dumps([[name, sizes[name][0]] for name in usable]).encode()).hexdigest()
+        stamps = source.files()
+        self._identity = hashlib.sha256(json.dumps([[name, stamps[name][0]] for name in usable]).encode()).hexdigest()
         heldout = Decoded(source, domain, usable[len(usable) - kept :])
         self.validation = to_float(torch.stack([heldout[i, False] for i in range(kept)])).to(self.device)
         self._next: tuple | None = None
