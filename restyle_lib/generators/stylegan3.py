@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping as Dict
 from dataclasses import asdict, dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -246,7 +246,7 @@ def from_nvidia(state: Dict[str, Tensor], settings: Dict[str, object] | None = N
     *names, last = (name for *_, name in layers)
     if len(state[f"{last}.weight"]) != 3:
         raise ValueError(f"its images have {len(state[f'{last}.weight'])} channels, not 3")
-    design = {field.name: (settings or {}).get(field.name, field.default) for field in fields(Design)}
+    design: dict[str, Any] = {field.name: (settings or {}).get(field.name, field.default) for field in fields(Design)}
     design |= {
         "img_resolution": layers[-1][1],
         "channels": tuple(len(state[f"{name}.weight"]) for name in names),
