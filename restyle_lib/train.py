@@ -166,10 +166,10 @@ def full_size_job(
 ) -> Job:
     """The official training of a domain; see `run`. report: file for what is wrong with the images."""
     kind = full_scale.domain_named(domain)
-    if files.generator is None or files.images is None:
-        raise ValueError("training in a domain needs a generator and images")
     settings = full_scale.settings_of(name, kind, str(files.generator), str(files.backbone or ""))
     settings = change(settings, override)
+    if files.generator is None or files.images is None:
+        raise ValueError("training in a domain needs a generator and images")
     start = pretrained.load_backbone(files.backbone, kind.backbone) if files.backbone else None
     moco = None
     if settings.lambda_moco:

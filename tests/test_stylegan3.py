@@ -319,6 +319,6 @@ def test_an_encoder_is_trained_through_it(tmp_path):
     files = dry_run.with_stand_ins(Files(generator=tmp_path / "network.pkl"), domains.named("own"), tmp_path)
     override = {"batch": 1, "steps": 1, "lambda_moco": 0}
     job = full_size_job("restyle-psp", "own", override, files, 0, torch.device("cpu"))
-    assert job.pool.cut.n_styles == 6
-    found = dry_run.probe(job.settings, job.pool, "loop", batches=2)
+    assert job.source.G.n_styles == 6
+    found = dry_run.probe(job.settings, job.source, "loop", batches=2)
     assert found.batches == 2 and found.seconds_per_pass > 0

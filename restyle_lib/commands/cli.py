@@ -146,8 +146,8 @@ def edit(
 def _range(words: str) -> list[float]:
     """LOW:HIGH:COUNT -> that many strengths from one to the other."""
     try:
-        low, high, count = words.split(":")
-        low, high, count = float(low), float(high), int(count)
+        first, last, number = words.split(":")
+        low, high, count = float(first), float(last), int(number)
     except ValueError:
         raise ValueError(f"--range={words} is not LOW:HIGH:COUNT, such as --range=-2:2:5") from None
     if not 2 <= count <= MOST_COLUMNS:
