@@ -95,7 +95,7 @@ def invert(session: Session, photo: Photo, method: str, steps: int, effort: Effo
     """
     begin = time.perf_counter()
     inverter, G, x = session.inverter(method), session.generator(method), to_tensor(photo.crop)
-    steps = 1 if inverter.one_pass else steps
+    steps = inverter.steps_taken(steps)
     stages = {"encoder": steps, "search": effort.search, "tuning": effort.tuning}
     total, done = sum(n * SECONDS[name] for name, n in stages.items()), 0.0
 
