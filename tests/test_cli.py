@@ -270,6 +270,31 @@ def test_a_folder_is_aligned_and_inverted(photos, tmp_path):
     assert {path.name for path in (tmp_path / "out").glob("*-16.png")} == {"good-16.png", "sky-16.png"}
 
 
+def test_a_call_that_was_stopped_goes_on(photos, tmp_path):
+    """Of the same file, model and settings nothing is made again; whatever is missing, or of others, is."""
+    torch.save(random_checkpoint("church", size=16, mapping=1), tmp_path / "church.pt")
+    folder, out = tmp_path / "folder", tmp_path / "out"
+    folder.mkdir()
+    for name in ("good.png", "sky.png", "grey.png"):
+        (folder / name).write_bytes((photos / name).read_bytes())
+
+    def run(steps: int = 1) -> dict[str, int]:
+        assert cli.invert([folder], out, steps=steps, model=str(tmp_path / "church.pt"), device="cpu") == 0
+        return {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+
+    first = run()
+    assert len(first) == 12 and run() == first, "all of it is there"
+    (out / "sky.safetensors").unlink()  # as a kill leaves it: written last
+    (out / "good-16.png").unlink()
+    (folder / "grey.png").write_bytes((photos / "good.png").read_bytes())
+    second = run()
+    assert set(second) == set(first) and all(second[name] > first[name] for name in first)
+    (out / "sky.safetensors").write_bytes(b"torn")
+    third = run()
+    assert {name for name in third if third[name] > second[name]} == {name for name in first if name.startswith("sky")}
+    assert all(run(steps=2)[name] > third[name] for name in first), "of other settings"
+
+
 def test_without_the_shipped_weights_one_line_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(inverter, "WEIGHTS", tmp_path)
     with pytest.raises(ValueError, match="the shipped weights are not in .*pip install --editable"):

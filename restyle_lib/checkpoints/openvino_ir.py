@@ -23,7 +23,7 @@ def read_constants(xml_path: Path) -> dict[str, Tensor]:
         data = layer.find("data")
         if layer.get("type") != "Const" or data is None or data.get("element_type") != "f32":
             continue
-        offset, size = int(data.get("offset")), int(data.get("size"))
+        offset, size = int(data.get("offset", -1)), int(data.get("size", -1))
         shape = [int(n) for n in data.get("shape", "").split(",") if n.strip()]
         if offset < 0 or offset + size > len(blob) or size != 4 * int(np.prod(shape)):
             raise ValueError(f"{xml_path}: constant {layer.get('name')!r} does not fit its .bin file")

@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +20,9 @@ from tqdm import tqdm
 from restyle_lib import assets, train
 from restyle_lib.checkpoints.domains import DOMAINS, Domain, size_of
 from restyle_lib.commands import evaluate as evaluation
-from restyle_lib.commands import reproduce
+from restyle_lib.commands import finished, reproduce
 from restyle_lib.commands.film import film
+from restyle_lib.evaluation.cache import digest
 from restyle_lib.faces.align import NoFaceError, cut_square, find_square, find_squares
 from restyle_lib.faces.detect import find_faces
 from restyle_lib.faces.paste import paste as paste_back
@@ -79,16 +81,17 @@ def invert(
     device:  cpu, cuda or cuda:1; without it, the first GPU where there is one
     face:    which one of a photograph with several: 1 for the largest, 2 for the next …, or all of them
     paste:   the result also goes back into the photograph, at its size: NAME-pasted.png
-    A photograph that cannot be used is reported in one line and skipped; the exit code is then 1.
+    A photograph that cannot be used is reported in one line and skipped; the exit code is then 1. A call that was
+    stopped goes on: what `out` has of the same file, model and settings is not made again, except with --paste.
     """
 
     effort = _effort(quality, optimize, photos)
 
-    def keep(name: str, crop: Image.Image, result: Inversion, G) -> Pastes:
-        return {"": (_write_steps(out, name, crop, result, G, effort), None)}
+    def keep(name: str, crop: Image.Image, result: Inversion, G, note: dict[str, str]) -> Pastes:
+        return {"": (_write_steps(out, name, crop, result, G, effort, note), None)}
 
     inverter = _opened(model, domain, input_size, device)
-    return _each(photos, steps, effort, inverter, aligned, out, keep, face, paste)
+    return _each(photos, steps, effort, inverter, aligned, out, keep, face, paste, resume=not paste)
 
 
 def edit(
@@ -135,7 +138,7 @@ def edit(
             raise ValueError(f"{model} is of StyleGAN3, whose W has other directions than {asked.label}")
         editing.edit(torch.zeros(1, inverter.G.n_styles, 512), asked.direction)
 
-    def keep(name: str, crop: Image.Image, result: Inversion, G) -> Pastes:
+    def keep(name: str, crop: Image.Image, result: Inversion, G, note: dict[str, str]) -> Pastes:
         if strengths:
             return _write_grid(out, name, crop, result, G, edits, strengths)
         return _write_edits(out, name, crop, result, G, edits, strength)
@@ -205,10 +208,12 @@ def _each(
     keep: Callable[..., Pastes],
     face: str = "1",
     paste: bool = False,
+    resume: bool = False,
 ) -> int:
-    """Inverts each photograph and gives keep(name, crop, result, G) what came of it; the exit code.
+    """Inverts each photograph and gives keep(name, crop, result, G, note) what came of it; the exit code.
 
-    paste: what keep returns then goes back into the photograph, of all its faces into one
+    paste:  what keep returns then goes back into the photograph, of all its faces into one
+    resume: leave out what the folder has already, see `finished`
     """
     photos = _files(photos)
     _check_face(face)
@@ -218,10 +223,17 @@ def _each(
     if effort.tuning and not isinstance(G, MobileGenerator):
         raise ValueError("best tunes the embedded generator, and this model has one of its own: use --quality good")
     out.mkdir(parents=True, exist_ok=True)
-    done, skipped, more, names = 0, 0, 0, set()
+    done, skipped, there, more, names = 0, 0, 0, 0, set()
+    settings = f"{digest(inverter)} {inverter.domain} {inverter.decay} {steps} {effort} {aligned} {face}"
+    endings = ["-steps.png", f"-{G.resolution[1]}.png", "-input.png", *["-tuned.safetensors"] * bool(effort.tuning)]
     with tqdm(total=len(photos) * (steps + 1), unit="step") as progress:
         for i, photo in enumerate(photos):
             progress.set_description(photo.name)
+            key, following = finished.key_of(photo, settings) if resume else "", set(names)
+            if earlier := finished.names(out, key, partial(_unique, photo.stem, following), endings):
+                names, there = names | set(earlier), there + len(earlier)
+                progress.update(steps + 1)
+                continue
             try:
                 size = TUNED_SIZE if effort.tuning else PHOTO_SIZE
                 image, crops = _prepare(photo, inverter.domain, aligned, face, size)
@@ -245,14 +257,19 @@ def _each(
                         code = result.latents[:, -1]
                         drawing = tune(G, code, x, effort.tuning)
                         save_tuned(out / f"{name}-tuned.safetensors", drawing, code)
-                    for ending, (after, before) in keep(name, crop, result, drawing).items():
+                    note = finished.note(key, len(crops))
+                    for ending, (after, before) in keep(name, crop, result, drawing, note).items():
                         if paste:
                             whole, path = pasted.get(ending, (image, out / f"{name}{ending}-pasted.png"))
                             pasted[ending] = paste_back(whole, square, after, before), path
                             _save_image(*pasted[ending])
                     done += 1
             progress.update((i + 1 + more) * (steps + 1) - progress.n)
-    print(f"{done} inverted into {out}" + (f", {skipped} skipped" if skipped else ""))
+    print(
+        f"{done} inverted into {out}"
+        + f", {there} there already" * bool(there)
+        + f", {skipped} skipped" * bool(skipped)
+    )
     return 1 if skipped else 0
 
 
@@ -327,7 +344,9 @@ def _unique(stem: str, taken: set[str]) -> str:
     return name
 
 
-def _write_steps(out: Path, name: str, crop: Image.Image, result: Inversion, G, effort: Effort) -> Tensor:
+def _write_steps(
+    out: Path, name: str, crop: Image.Image, result: Inversion, G, effort: Effort, note: dict[str, str]
+) -> Tensor:
     """Returns the result at full size."""
     final = result.final(G)
     steps = result.latents.shape[1] - 1 - bool(effort.search)
@@ -338,7 +357,7 @@ def _write_steps(out: Path, name: str, crop: Image.Image, result: Inversion, G, 
     _save_strip(strip, out / f"{name}-steps.png")
     _save_image(to_image(final), out / f"{name}-{G.resolution[1]}.png")
     _save_image(crop, out / f"{name}-input.png")
-    _save_latents(result.latents[0], out / f"{name}.safetensors")
+    _save_latents(result.latents[0], out / f"{name}.safetensors", note)  # last: it says that the others are there
     return final
 
 
@@ -392,8 +411,8 @@ def _save_image(image: Image.Image, path: Path) -> None:
     save_atomically(lambda temporary: image.save(temporary, "PNG"), path)
 
 
-def _save_latents(latents: Tensor, path: Path) -> None:
-    save_atomically(lambda temporary: save_file({"latents": latents.contiguous()}, temporary), path)
+def _save_latents(latents: Tensor, path: Path, note: dict[str, str] | None = None) -> None:
+    save_atomically(lambda temporary: save_file({"latents": latents.contiguous()}, temporary, note), path)
 
 
 def convert(
