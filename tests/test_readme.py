@@ -40,3 +40,13 @@ def test_columns_that_never_change_stand_below():
 def test_what_was_not_measured_has_no_number():
     table = pd.DataFrame({"claim": ["C1", "C2"], "effect": [0.5, float("nan")], "n": [200, 0]})
     assert readme.markdown(table).splitlines()[2:] == ["| C1 | 0.5 | 200 |", "| C2 | – | 0 |", ""]
+
+
+def test_a_sentence_has_its_number_from_the_results():
+    table = pd.DataFrame(
+        {"method": ["a", "b, step 5"], "L2": ["0.05 [0.04, 0.06]", "0.03 [0.02, 0.04]"], "s": [1.0, 2.5]}
+    )
+    assert readme.value(table, "b, step 5", "L2") == "0.03" and readme.value(table, "b, step 5", "s") == "2.5"
+    said = "L2 is <!-- value: benchmark_photographs | encoder, step 5 | L2 -->9<!-- end -->."
+    filled = readme.filled(said)
+    assert filled != said and readme.filled(filled) == filled

@@ -12,13 +12,25 @@ from restyle_lib.reporting import settings
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+# A number in a sentence: the results file, the entry of its first column that names the row, and the column.
+VALUE = re.compile(r"(<!-- value: (\w+) \| ([^|]+) \| ([^|]+) -->).*?(<!-- end -->)")
 
 FROM_CODE = {"settings": settings.reasons, "settings_of_domains": settings.domains}
 
 
 def filled(text: str) -> str:
-    """`text` with every place `<!-- table: NAME --> … <!-- end -->` holding the table of that name."""
-    return PLACE.sub(lambda place: place[1] + markdown(named(place[2])) + place[3], text)
+    """`text` with its places filled: `<!-- table: NAME --> … <!-- end -->` with the table of that name.
+
+    And `<!-- value: NAME | ROW | COLUMN --> … <!-- end -->` in a sentence with one number of it.
+    """
+    text = PLACE.sub(lambda place: place[1] + markdown(named(place[2])) + place[3], text)
+    return VALUE.sub(lambda place: place[1] + value(named(place[2]), place[3], place[4]) + place[5], text)
+
+
+def value(table: pd.DataFrame, row: str, column: str) -> str:
+    """A number as sentences show it, without its interval. Raises KeyError where there is no such row or column."""
+    found = table.set_index(table.columns[0])[column]
+    return cell(found.loc[row]).partition(" [")[0]
 
 
 def named(name: str) -> pd.DataFrame:
