@@ -13,7 +13,7 @@ def key_of(photo: Path, settings: str) -> str:
     """A hash of a photograph's file and of all that its results depend on, or "" where the file cannot be read."""
     try:
         with open_file(photo) as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+            content = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     except PhotoError:
         return ""
     return hashlib.sha256(f"{settings} {content}".encode()).hexdigest()

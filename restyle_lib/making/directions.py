@@ -117,7 +117,7 @@ def effects(found: Tensor, deviations: Tensor, strength: float = 2.0, n: int = 8
     rows = []
     for code in tqdm(w.split(1), desc="measuring edits", unit="face"):
         edits = [code, *(edit(code, d, s) for d in found for s in (-strength, strength))]
-        images = torch.cat([averaged(G, one).clamp(-1, 1) for one in edits])
+        images = torch.cat([averaged(G, one).clamp(-1, 1) for one in edits])  # type: ignore[arg-type]
         change = torch.cat([_labels(networks, image) for image in images.split(1)]) / deviations
         change = ((change[1:] - change[0]) / strength).unflatten(0, (-1, 2))
         same = metrics.judged(images[1:], images[:1].expand(len(images) - 1, -1, -1, -1)).unflatten(0, (-1, 2)).mean(1)
