@@ -23,9 +23,8 @@ from restyle_lib.evaluation import sets
 from restyle_lib.images import open_photo
 from restyle_lib.inversion.result import Inversion
 from restyle_lib.making.stand_ins import random_checkpoint
-from restyle_lib.training.sources import collection
+from restyle_lib.training.sources import collection, generator_for
 from restyle_lib.training.sources.photographs import Photographs
-from restyle_lib.training.sources.renders import generator_for
 from restyle_lib.widgets.photo import PhotoPanel
 from restyle_lib.widgets.session import ERROR, Session
 
