@@ -48,7 +48,7 @@ def run(tmp_path):
     pd.DataFrame(rows).to_csv(folders.results / "claims_eval.csv", index=False)
     pd.DataFrame([claims.claim("C0", [-1.0, -1.2], "no gain")]).to_csv(folders.results / "claims_x.csv", index=False)
     summary = {"method": ["b", "b", "a", "a"], "metric": ["L2", "ID"] * 2, "mean": 0.5, "low": 0.4, "high": 0.6, "n": 7}
-    pd.DataFrame(summary).to_csv(folders.results / "eval_full.csv", index=False)
+    pd.DataFrame(summary).to_csv(folders.results / "eval_photos.csv", index=False)
     cell = nbformat.v4.new_markdown_cell("# Hello")
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "executed" / "03_eval.ipynb")
     return folders

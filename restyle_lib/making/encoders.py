@@ -383,7 +383,7 @@ class Loop:
     """Images on their way through the residual loop, visited in turn; one that has arrived makes room for another."""
 
     def __init__(self, world: World, plan: Plan):
-        self.world, self.plan, self.turn = world, plan, 0
+        self.world, self.plan, self.turn, self.images = world, plan, 0, 0
         batches = [fresh(world, plan) for _ in range(plan.states)]
         self.x, self.codes, self.kind = (torch.cat(parts) for parts in zip(*batches, strict=True))
         n = len(self.x)
@@ -402,6 +402,7 @@ class Loop:
         world, plan = self.world, self.plan
         self.left[i] -= 1
         done = self.left[i] == 0
+        self.images += done.sum()
         x, codes, kind = fresh(world, plan)
         longer = torch.rand(plan.batch, device=world.device, generator=world.rng) < 1 / 2
         long = plan.steps * (1 + longer.long()) if plan.steps > 1 else torch.ones_like(done, dtype=torch.long)
@@ -494,7 +495,8 @@ def learn_loop(
         if moment > deadline:
             break
     taken = learner.taken * plan.batch
-    return learner.ema, {"passes": taken, "of": passes, "seconds": round(time.perf_counter() - started, 1)}
+    record = {"passes": taken, "of": passes, "images": int(loop.images)}
+    return learner.ema, record | { "seconds": round(time.perf_counter() - started, 1)}
 
 
 def image_discriminator() -> nn.Module:
