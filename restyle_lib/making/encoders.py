@@ -496,7 +496,7 @@ def learn_loop(
             break
     taken = learner.taken * plan.batch
     record = {"passes": taken, "of": passes, "images": int(loop.images)}
-    return learner.ema, record | { "seconds": round(time.perf_counter() - started, 1)}
+    return learner.ema, record | {"seconds": round(time.perf_counter() - started, 1)}
 
 
 def image_discriminator() -> nn.Module:
