@@ -2,7 +2,7 @@
 
     python benchmarks/photograph.py FOLDER --n 24 --save "whose photographs they are"
 
-Prints a row for the encoder's first and last step, for the search from there, and for that with a tuned generator:
+Prints a row for each encoder, for the search from where ReStyle-pSp ends, and for that with a tuned generator:
 distances to the photographs, seconds for each, and the change of an attribute by an edit of +2, in its standard
 deviations in W, with the mean change of all others, and identity to the photograph. ID is by the network of the losses,
 JUDGE by one that nothing has learned from. Means over photographs, with 95 % bootstrap intervals.
@@ -19,16 +19,16 @@ from tqdm.auto import tqdm
 
 import restyle_lib as rl
 from restyle_lib.checkpoints.domains import DOMAINS
-from restyle_lib.evaluation import measure, metrics, sets
+from restyle_lib.evaluation import measure, methods, metrics, sets
 from restyle_lib.evaluation.evaluate import mean_and_interval, save_table
 from restyle_lib.faces.attributes import NAMES, Attributes
 from restyle_lib.images import downsample
 from restyle_lib.inversion.edit import deviations, edit
-from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, load_inverter
 from restyle_lib.inversion.optimize import hybrid
 from restyle_lib.paths import RESULTS
 from restyle_lib.precision import best_device
 
+RESTYLE, COMPARED, STEPS = "ReStyle-pSp", ("pSp", "e4e", "ReStyle-e4e"), 5
 EDITS = ("smile", "age", "pose")
 EFFECTS = ("wanted", "unwanted", "JUDGE")
 SHOWN = ("L2", "ST-LPIPS", "ID", "JUDGE", "seconds")
@@ -54,20 +54,28 @@ def photograph(
           benchmark_edits.csv
     """
     x = _aligned(folder, n) if aligned else sets.of_folder(folder, DOMAINS["faces"], 512)[1][:n]
-    inverter, attributes, rows = load_inverter(FOR_PHOTOGRAPHS), Attributes(), []
+    encoders, attributes, rows = methods.load_encoders(), Attributes(), []
+    inverter = encoders.pop(RESTYLE)
     for i, photo in enumerate(tqdm(x.split(1), desc="photographs", unit="photograph")):
+        stages, seconds = [], []
+        for label in COMPARED:
+            start = time.perf_counter()
+            found = encoders[label].invert(photo, 1 if encoders[label].one_pass else STEPS)
+            seconds.append(time.perf_counter() - start)
+            name = label if encoders[label].one_pass else f"{label}, step {STEPS}"
+            stages.append((name, encoders[label].G, found.latents[:, -1]))
         start = time.perf_counter()
-        result = inverter.invert(photo)
+        result = inverter.invert(photo, STEPS)
         encoded = time.perf_counter()
         result = hybrid(inverter, photo, result, search)
         searched = time.perf_counter()
         code = result.latents[:, -1]
         tuned = rl.tune(inverter.G, code, photo, tuning, lambda_locality=locality)
-        ends = (start + (encoded - start) / 5, encoded, searched, time.perf_counter())
-        seconds = [end - start for end in ends]  # from the beginning
-        stages = [
-            ("encoder, step 1", inverter.G, result.latents[:, 1]),
-            ("encoder, step 5", inverter.G, result.latents[:, -2]),
+        ends = (start + (encoded - start) / STEPS, encoded, searched, time.perf_counter())
+        seconds += [end - start for end in ends]  # from the beginning
+        stages += [
+            (f"{RESTYLE}, step 1", inverter.G, result.latents[:, 1]),
+            (f"{RESTYLE}, step {STEPS}", inverter.G, result.latents[:, -2]),
             (f"+ search, {search} steps", inverter.G, code),
             (f"+ tuning, {tuning} steps", tuned, code),
         ]
