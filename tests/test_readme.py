@@ -37,6 +37,11 @@ def test_columns_that_never_change_stand_below():
     ]
 
 
+def test_some_columns_can_be_chosen():
+    table = pd.DataFrame({"method": ["a", "b"], "L2": [0.5, 0.25], "ID": [0.1, 0.2], "n": [200, 200]})
+    assert readme.markdown(table, "method, ID").splitlines()[2:] == ["| a | 0.1 |", "| b | 0.2 |", "", "n: 200"]
+
+
 def test_what_was_not_measured_has_no_number():
     table = pd.DataFrame({"claim": ["C1", "C2"], "effect": [0.5, float("nan")], "n": [200, 0]})
     assert readme.markdown(table).splitlines()[2:] == ["| C1 | 0.5 | 200 |", "| C2 | – | 0 |", ""]

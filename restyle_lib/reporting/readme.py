@@ -11,7 +11,7 @@ from restyle_lib.paths import REPOSITORY, RESULTS
 from restyle_lib.reporting import settings
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- table: (\w+)(?: \| ([^>]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 # A number in a sentence: the results file, the entry of its first column that names the row, and the column.
 VALUE = re.compile(r"(<!-- value: (\w+) \| ([^|]+) \| ([^|]+) -->).*?(<!-- end -->)")
 
@@ -21,9 +21,9 @@ FROM_CODE = {"settings": settings.reasons, "settings_of_domains": settings.domai
 def filled(text: str) -> str:
     """`text` with its places filled: `<!-- table: NAME --> … <!-- end -->` with the table of that name.
 
-    And `<!-- value: NAME | ROW | COLUMN --> … <!-- end -->` in a sentence with one number of it.
+    `<!-- table: NAME | COLUMN, COLUMN -->` shows some of its columns, and what is the same in all rows below. And `<!-- value: NAME | ROW | COLUMN --> … <!-- end -->` in a sentence with one number of it.
     """
-    text = PLACE.sub(lambda place: place[1] + markdown(named(place[2])) + place[3], text)
+    text = PLACE.sub(lambda place: place[1] + markdown(named(place[2]), place[3]) + place[4], text)
     return VALUE.sub(lambda place: place[1] + value(named(place[2]), place[3], place[4]) + place[5], text)
 
 
@@ -38,10 +38,14 @@ def named(name: str) -> pd.DataFrame:
     return FROM_CODE[name]() if name in FROM_CODE else pd.read_csv(RESULTS / f"{name}.csv")
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A GitHub table; columns that say the same in every row become a line below it."""
+def markdown(table: pd.DataFrame, columns: str | None = None) -> str:
+    """A GitHub table; columns that say the same in every row become a line below it.
+
+    columns: of the others, those to show, divided by commas; none: all
+    """
     constant = [name for name in table if len(table) > 1 and table[name].nunique(dropna=False) == 1]
     table, below = table.drop(columns=constant), table[constant].head(1)
+    table = table[columns.split(", ")] if columns else table
     lines = [list(table), ["---"] * len(table.columns), *table.itertuples(index=False)]
     rows = ["| " + " | ".join(map(cell, line)) + " |" for line in lines]
     note = [", ".join(f"{name}: {cell(below[name].iloc[0])}" for name in below)]
