@@ -21,7 +21,8 @@ FROM_CODE = {"settings": settings.reasons, "settings_of_domains": settings.domai
 def filled(text: str) -> str:
     """`text` with its places filled: `<!-- table: NAME --> … <!-- end -->` with the table of that name.
 
-    `<!-- table: NAME | COLUMN, COLUMN -->` shows some of its columns, and what is the same in all rows below. And `<!-- value: NAME | ROW | COLUMN --> … <!-- end -->` in a sentence with one number of it.
+    `<!-- table: NAME | COLUMN, COLUMN -->` shows some of its columns, and what is the same in all rows below.
+    And `<!-- value: NAME | ROW | COLUMN --> … <!-- end -->` in a sentence with one number of it.
     """
     text = PLACE.sub(lambda place: place[1] + markdown(named(place[2]), place[3]) + place[4], text)
     return VALUE.sub(lambda place: place[1] + value(named(place[2]), place[3], place[4]) + place[5], text)
