@@ -35,8 +35,8 @@ SECTIONS = [
         "Photographs and renders, step by step",
         "02_steps",
         figures={
-            "photos_steps.jpg": "Four photographs: the mean face, five steps of ReStyle-pSp, what optimization makes "
-            "of the last one, and that code rendered at 1024 px.",
+            "photos_steps.jpg": "Four photographs: the mean face, five steps of ReStyle-pSp, and what optimization "
+            "makes of the last one.",
             "photos_measured.jpg": "The same steps with L2 and identity under each, and where the error is.",
             "renders_steps.jpg": "Renders that no encoder has seen; the last column is the final code at 1024 px.",
             "methods.jpg": "Every method on the same renders and photographs, its final code rendered at 1024 px.",
