@@ -69,6 +69,7 @@ def shown(inverter: Inverter, toons, photo: Tensor) -> tuple[dict[str, Tensor], 
         "smile −2" if smiling else "smile +2": ("smile", -EDIT if smiling else EDIT),
         "age +2": ("age", EDIT),
         "age −2": ("age", -EDIT),
+        "pose −2": ("pose", -EDIT),
         "pose +2": ("pose", EDIT),
     }
     cells = {
@@ -80,7 +81,7 @@ def shown(inverter: Inverter, toons, photo: Tensor) -> tuple[dict[str, Tensor], 
         f"tuning · {ended:.0f} s": tuning,
     }
     cells |= {label: picture(tuned, rl.edit(code, *change)) for label, change in edits.items()}
-    cells |= {"ŷ₅ as a cartoon": picture(toons, result.latents[:, STEPS]), "search, as a cartoon": picture(toons, code)}
+    cells["as a cartoon"] = picture(toons, code)
     target = downsample(photo, 256)
     numbers = {}
     for (stage, (_, _, seconds)), image in zip(stages.items(), images.values(), strict=True):
