@@ -436,7 +436,7 @@ def test_styles_that_no_encoder_finds_are_one_line(tmp_path):
 def test_safetensors_whose_header_is_as_long_as_a_pickle_or_archive_begins(length, tmp_path):
     """The first bytes are a length: one file in 32 begins with that of a pickle."""
     G = rl.load_generator(_saved(tmp_path, {"g_ema": rosinality_16(), "latent_avg": torch.zeros(512)}))
-    metadata = {"format": checkpoints.FORMAT, "geometry": json.dumps(stylegan2.geometry(G)), "padding": ""}
+    metadata = {"format": checkpoints.FORMATS[type(G)], "geometry": json.dumps(stylegan2.geometry(G)), "padding": ""}
     tensors = {name: value.contiguous() for name, value in G.state_dict().items()}
 
     def begun(padding: int) -> bytes:
