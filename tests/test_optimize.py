@@ -88,7 +88,7 @@ def test_ctrl_c_leaves_the_best_until_then(G, target):
 
 def test_the_whole_generator_is_searched_at_256_px():
     inverter = rl.load_inverter("faces/restyle-psp")
-    _, photos = sets.aligned_photographs(256)
+    photos = sets.aligned_photographs(256)[1][:2]
     photos = photos[:1]
     result = inverter.invert(photos, steps=1)
     better = hybrid(inverter, photos, result, steps=6)
@@ -101,7 +101,7 @@ def test_the_whole_generator_is_searched_at_256_px():
 def test_there_too_an_image_does_not_depend_on_its_batch():
     G = rl.load_generator("faces-1024")
     start = G.w_avg.expand(2, 16, -1)
-    _, photos = sets.aligned_photographs(256)
+    photos = sets.aligned_photographs(256)[1][:2]
     together, alone = (rl.optimize(G, photos[i:], steps=2, init=start[i:], lr=0.02) for i in (0, 1))
     assert (alone.latents[:, 1] - alone.latents[:, 0]).abs().mean() > 5e-3
     assert (together.latents[1:] - alone.latents).abs().mean() < 1e-4
@@ -151,7 +151,7 @@ def test_a_prior_holds_the_styles_in_w(G, target):
 
 def test_the_hybrid_brings_a_photograph_closer():
     inverter = rl.load_inverter("faces/psp")
-    _, photos = sets.aligned_photographs(64)
+    photos = sets.aligned_photographs(64)[1][:2]
     result = inverter.invert(photos, steps=1)
     better = hybrid(inverter, photos, result, steps=25)
     assert better.latents.shape == (2, 3, 16, 512) and torch.equal(better.latents[:, :2], result.latents)
