@@ -60,7 +60,7 @@ def photograph(
         stages, seconds = [], []
         for label in COMPARED:
             start = time.perf_counter()
-            found = encoders[label].invert(photo, 1 if encoders[label].one_pass else STEPS)
+            found = encoders[label].invert(photo, STEPS)
             seconds.append(time.perf_counter() - start)
             name = label if encoders[label].one_pass else f"{label}, step {STEPS}"
             stages.append((name, encoders[label].G, found.latents[:, -1]))

@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 
+import pytest
 import torch
 from PIL import Image
 
@@ -33,13 +34,16 @@ def test_the_script_for_a_gpu_runs_on_a_cpu(tmp_path, monkeypatch, heldout):
     making.train(tmp_path / "inputs", out, 10, 0, names=names, passes=8, states=states, batch=4, **few)
     making.extend(tmp_path / "inputs", out, states=states, passes=4, batch=4, **few)
     begun = out / "restyle-psp.safetensors"
-    making.train(tmp_path / "inputs", out, 10, names=("psp",), passes=8, states=states, batch=4, start=begun, **few)
+    again = {"names": ("psp", "e4e"), "passes": 10, "states": states, "batch": 4, "start": begun, **few}
+    making.train(tmp_path / "inputs", out, 10, **again)  # two batches each: ten passes are no whole number of them
+    monkeypatch.setattr(making, "learn_loop", lambda *arguments: pytest.fail("they are there"))
+    making.train(tmp_path / "inputs", out, 10, **again)
     recipes = json.loads((out / "recipes.json").read_text())
-    assert [recipes[name]["passes"] for name in (*names, "psp")] == [8, 8, 8]
+    assert [recipes[name]["passes"] for name in (*names, "psp", "e4e")] == [8, 8, 8, 8]
     assert recipes["restyle-psp-long"]["passes"] == 4
-    for name in ("start", *names, "psp", "restyle-psp-long"):
+    for name in ("start", *names, "psp", "e4e", "restyle-psp-long"):
         inverter = rl.load_inverter(out / f"{name}.safetensors")
-        assert inverter.input_size == (256, 256) and inverter.one_pass == (name in {"idinvert", "psp"})
+        assert inverter.input_size == (256, 256) and inverter.one_pass == (name in {"idinvert", "psp", "e4e"})
 
 
 def test_a_low_resolution_is_an_average_enlarged():

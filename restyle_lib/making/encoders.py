@@ -17,7 +17,6 @@ import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -96,6 +95,7 @@ PLANS = {
     "idinvert": Plan(**ONE_PASS, lambda_id=0.0, lambda_image_adversarial=0.08),
 }
 PAIRS_BATCH, PAIRS_LR = 64, 8e-4
+RECIPES = "recipes.json"
 
 
 # ---- inputs -----------------------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ class Learner:
         self.parameters = list(encoder.parameters())
         fused = device.type == "cuda"
         self.optimizer = torch.optim.Adam(self.parameters, lr=lr, betas=(0.9, 0.99), fused=fused)
-        self.lr, self.taken = lr, 0
+        self.lr, self.taken, self.images = lr, 0, torch.zeros((), dtype=torch.long, device=device)
 
     def step(self, loss: Tensor, share: float, average: float = 0.998) -> Tensor:
         """One step of the optimizer; share: of the training that is done. Returns the gradient's norm."""
@@ -343,15 +343,15 @@ class Learner:
 
     def save(self, path: Path) -> None:
         """Writes everything that going on needs."""
-        state = {"encoder": self.encoder.state_dict(), "ema": self.ema.state_dict(), "taken": self.taken}
-        state["optimizer"] = self.optimizer.state_dict()
+        state = {name: getattr(self, name).state_dict() for name in ("encoder", "ema", "optimizer")}
+        state |= {"taken": self.taken, "images": self.images}
         save_atomically(lambda temporary: torch.save(state, temporary), path)
 
     def load(self, path: Path) -> None:
         state = torch.load(path, map_location=self.parameters[0].device, weights_only=True)
         for part in ("encoder", "ema", "optimizer"):
             getattr(self, part).load_state_dict(state[part])
-        self.taken = state["taken"]
+        self.taken, self.images = state["taken"], state["images"]
 
 
 def learn_pairs(world: World, encoder: nn.Module, seconds: float) -> nn.Module:
@@ -383,7 +383,7 @@ class Loop:
     """Images on their way through the residual loop, visited in turn; one that has arrived makes room for another."""
 
     def __init__(self, world: World, plan: Plan):
-        self.world, self.plan, self.turn, self.images = world, plan, 0, 0
+        self.world, self.plan, self.turn = world, plan, 0
         batches = [fresh(world, plan) for _ in range(plan.states)]
         self.x, self.codes, self.kind = (torch.cat(parts) for parts in zip(*batches, strict=True))
         n = len(self.x)
@@ -397,12 +397,11 @@ class Loop:
         self.turn += 1
         return slice(start, start + self.plan.batch)
 
-    def put(self, i: slice, w: Tensor, y: Tensor) -> None:
-        """New states; images that have made all their steps are replaced."""
+    def put(self, i: slice, w: Tensor, y: Tensor) -> Tensor:
+        """New states; images that have made all their steps are replaced. Returns how many these are."""
         world, plan = self.world, self.plan
         self.left[i] -= 1
         done = self.left[i] == 0
-        self.images += done.sum()
         x, codes, kind = fresh(world, plan)
         longer = torch.rand(plan.batch, device=world.device, generator=world.rng) < 1 / 2
         long = plan.steps * (1 + longer.long()) if plan.steps > 1 else torch.ones_like(done, dtype=torch.long)
@@ -413,6 +412,7 @@ class Loop:
         self.left[i] = torch.where(done, long, self.left[i])
         self.w[i] = torch.where(wide, world.G.w_avg, w)
         self.y[i] = torch.where(image, world.average, y)
+        return done.sum()
 
 
 def learn_loop(
@@ -483,7 +483,7 @@ def learn_loop(
             latent_critic.learn(world.G.map(z), codes.gather(1, slot.expand(-1, 1, codes.shape[2]))[:, 0])
         if image_critic:
             image_critic.learn(x, y)
-        loop.put(i, codes, y)
+        learner.images = learner.images + loop.put(i, codes, y)  # no number yet: a GPU would be waited for
         if (moment := time.perf_counter()) - told > 15 or iteration in (0, 40):
             told = moment
             record = {"passes": (iteration + 1) * plan.batch, "seconds": round(moment - started, 1)}
@@ -495,7 +495,7 @@ def learn_loop(
         if moment > deadline:
             break
     taken = learner.taken * plan.batch
-    record = {"passes": taken, "of": passes, "images": int(loop.images)}
+    record = {"passes": taken, "of": passes, "images": int(learner.images)}
     return learner.ema, record | {"seconds": round(time.perf_counter() - started, 1)}
 
 
@@ -558,10 +558,6 @@ def validate(world: World, encoder: nn.Module, batch: int) -> dict[str, list[flo
 # ---- the whole run ----------------------------------------------------------------------------------------------
 
 
-def log_of(name: str, record: dict) -> None:
-    tell(f"{name} {record}")
-
-
 def tell(line: str) -> None:
     """Prints and keeps a line with the time since the start."""
     LINES.append(f"[{time.perf_counter() - STARTED:5.0f}] {line}")
@@ -603,17 +599,17 @@ def train(
 
     Called again with the same arguments and `passes`, an interrupted run goes on.
     """
-    end = begin(out, states, minutes, seed)
-    world = make_world(
-        inputs, best_device(), renders, heldout, batch, compiled, seed, states / f"renders-{renders}-{seed}.safetensors"
-    )
+    end, device = begin(out, states, minutes, seed), best_device()
+    # a GPU makes them faster than a disk takes them
+    rendered = states / f"renders-{renders}-{seed}.safetensors" if device.type == "cpu" else None
+    world = make_world(inputs, device, renders, heldout, batch, compiled, seed, rendered)
     if start:
         first = load_inverter(start).encoder.requires_grad_(True)
     else:
         first = learn_pairs(world, encoders.build(6, 16, 16, "simplified-256"), pairs_share * 60 * minutes)
         keep(world, out, states, "start", first, None, {"passes": 0}, validate(world, first, batch))
     for i, name in enumerate(names):
-        if (out / f"{name}.safetensors").exists():
+        if passes and recipes_in(out).get(name, {}).get("passes", 0) >= passes // batch * batch:
             tell(f"{name} is there")
             continue
         plan = replace(PLANS[name], batch=batch, lr=lr)
@@ -627,11 +623,9 @@ def train(
             rate = speed(world, plan, encoder, trial)
             passes = int(0.93 * rate * (end - time.perf_counter() - 2 * len(names)) / len(names))
             tell(f"{passes} passes for each")
-        log = partial(log_of, name)
-        trained, record = learn_loop(world, plan, encoder, passes, end, log, states / f"{name}.pt")
-        if record["passes"] < passes:
-            tell(f"{name}: {record}; goes on when called again")
-            return
+        trained, record = learn_loop(
+            world, plan, encoder, passes, end, lambda r, name=name: tell(f"{name} {r}"), states / f"{name}.pt"
+        )
         keep(world, out, states, name, trained, plan, record, validate(world, trained, batch))
         tell(f"{name}: {time.perf_counter() - since:.1f} s, {len(names) - i - 1} left")
 
@@ -660,6 +654,11 @@ def extend(
     passes = passes or int(0.97 * speed(world, plan, encoder, trial) * (end - time.perf_counter() - 4))
     trained, record = learn_loop(world, plan, encoder, passes, end, lambda r: tell(f"{name} {r}"))
     keep(world, out, states, f"{name}-long", trained, plan, record, validate(world, trained, plan.batch))
+
+
+def recipes_in(out: Path) -> dict:
+    """What earlier calls wrote, by encoder; empty where there were none."""
+    return json.loads((out / RECIPES).read_text()) if (out / RECIPES).exists() else {}
 
 
 def parts_of_a_pass(world: World, plan: Plan, encoder: nn.Module, repeats: int = 10) -> dict[str, float]:
@@ -724,9 +723,7 @@ def keep(
     save_inverter(out / f"{name}.safetensors", encoder, "faces-1024")
     machine = torch.cuda.get_device_name() if world.device.type == "cuda" else "CPU"
     recipe = {"plan": asdict(plan) if plan else {}, **record, "validation": validation, "machine": machine}
-    path = out / "recipes.json"
-    recipes = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(recipes | {name: recipe, "log": LINES}, indent=1) + "\n")
+    (out / RECIPES).write_text(json.dumps(recipes_in(out) | {name: recipe, "log": LINES}, indent=1) + "\n")
     tell(f"{name}: {record} {validation}")
 
 
