@@ -16,8 +16,6 @@ from tqdm.auto import tqdm
 from restyle_lib.evaluation.cache import digest, remembered
 from restyle_lib.evaluation.labels import HIGHER_IS_BETTER
 from restyle_lib.evaluation.metrics import table_metrics
-from restyle_lib.faces.detect import find_faces
-from restyle_lib.images import downsample, to_image
 from restyle_lib.inversion.inverter import Inverter
 from restyle_lib.inversion.result import Inversion
 
@@ -86,28 +84,6 @@ def of_searches(found: dict[tuple[str, int], Inversion], images: Tensor) -> pd.D
             values = {name: metric(y, images).tolist() for name, metric in table_metrics().items()}
             tables.append(pd.DataFrame({"image": range(len(y)), "step": step, "method": method} | values))
     return pd.concat(tables, ignore_index=True).drop_duplicates(["method", "image", "step"], ignore_index=True)
-
-
-@torch.no_grad()
-def compare_full(inversions: dict[str, Tensor], images: Tensor, G, size: int = 256) -> pd.DataFrame:
-    """Codes {method: [n, k, 512]} rendered by the full generator and compared with images [n, 3, s, s] at `size` px.
-
-    "face found" is 1 where the detector sees a face in the render, at `size` px, else 0. No metric needs it: aligned
-    images are cropped at fixed places, so a render without a face counts like any other.
-    """
-    metrics, weights, tables = table_metrics(), digest(G), []
-
-    def measure(code: Tensor, x: Tensor) -> pd.DataFrame:
-        y = downsample(G.synthesize(code.to(G.w_avg.device)).clamp(-1, 1), size).cpu()
-        found = {"face found": [float(bool(find_faces(to_image(each[None])))) for each in y]}
-        return pd.DataFrame({name: metric(y, x).tolist() for name, metric in metrics.items()} | found)
-
-    for method, codes in inversions.items():
-        for i, code in enumerate(tqdm(codes, desc=f"rendering {method} at {G.resolution[0]} px", unit="image")):
-            x = downsample(images[i : i + 1], size)
-            rows = remembered(digest(weights, code, x, list(metrics)), partial(measure, code[None], x))
-            tables.append(rows.assign(method=method, image=i))
-    return pd.concat(tables, ignore_index=True)
 
 
 def now(device: torch.device) -> float:
