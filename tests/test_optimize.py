@@ -151,7 +151,7 @@ def test_a_prior_holds_the_styles_in_w(G, target):
 
 def test_the_hybrid_brings_a_photograph_closer():
     inverter = rl.load_inverter("faces/psp")
-    photos = sets.aligned_photographs(64)[1][:2]
+    photos = sets.aligned_photographs()[1][:2]
     result = inverter.invert(photos, steps=1)
     better = hybrid(inverter, photos, result, steps=25)
     assert better.latents.shape == (2, 3, 16, 512) and torch.equal(better.latents[:, :2], result.latents)
