@@ -57,7 +57,7 @@ def _check_place(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
-        raise PhotoError(f"{path}: no such file" + " behind that link" * path.is_symlink()) from error
+        raise PhotoError(f"{path}: no such file{' behind that link' if path.is_symlink() else ''}") from error
     except (OSError, ValueError) as error:  # may not be looked at, links in a circle, a name of 300 letters
         raise PhotoError(f"{path}: cannot be opened ({getattr(error, 'strerror', error)})") from error
     if stat.S_ISDIR(mode):

@@ -225,7 +225,8 @@ def _each(
     out.mkdir(parents=True, exist_ok=True)
     done, skipped, there, more, names = 0, 0, 0, 0, set()
     settings = f"{digest(inverter)} {inverter.domain} {inverter.decay} {steps} {effort} {aligned} {face}"
-    endings = ["-steps.png", f"-{G.resolution[1]}.png", "-input.png", *["-tuned.safetensors"] * bool(effort.tuning)]
+    endings = ["-steps.png", f"-{G.resolution[1]}.png", "-input.png"]
+    endings += ["-tuned.safetensors"] if effort.tuning else []
     with tqdm(total=len(photos) * (steps + 1), unit="step") as progress:
         for i, photo in enumerate(photos):
             progress.set_description(photo.name)
@@ -265,11 +266,10 @@ def _each(
                             _save_image(*pasted[ending])
                     done += 1
             progress.update((i + 1 + more) * (steps + 1) - progress.n)
-    print(
-        f"{done} inverted into {out}"
-        + f", {there} there already" * bool(there)
-        + f", {skipped} skipped" * bool(skipped)
-    )
+    said = [f"{done} inverted into {out}"]
+    said += [f"{there} there already"] if there else []
+    said += [f"{skipped} skipped"] if skipped else []
+    print(", ".join(said))
     return 1 if skipped else 0
 
 
@@ -352,7 +352,7 @@ def _write_steps(
     steps = result.latents.shape[1] - 1 - bool(effort.search)
     rows = figures.step_rows(to_tensor(crop), result.images, final)
     titles = figures.step_titles(steps, G.resolution[1], effort.search)
-    titles[-1] = "tuned,\n" * bool(effort.tuning) + titles[-1]
+    titles[-1] = f"tuned,\n{titles[-1]}" if effort.tuning else titles[-1]
     strip = figures.image_grid(rows, titles)
     _save_strip(strip, out / f"{name}-steps.png")
     _save_image(to_image(final), out / f"{name}-{G.resolution[1]}.png")

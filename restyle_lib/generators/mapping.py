@@ -28,6 +28,15 @@ class Mapping(nn.Module):
         return x
 
 
+def each_slot(codes: Tensor, n_styles: int, latent: int) -> Tensor:
+    """Codes [B, 512] or [B, k, 512] with a style for each slot, [B, k, 512]; raises ValueError for another shape."""
+    if codes.ndim == 2:
+        codes = codes[:, None].expand(-1, n_styles, -1)
+    if codes.shape[1:] != (n_styles, latent):
+        raise ValueError(f"codes must be [B, 512] or [B, {n_styles}, 512], got {list(codes.shape)}")
+    return codes
+
+
 def from_nvidia(state: Dict[str, Tensor], latent: int, label: int = 0) -> dict[str, Tensor]:
     """The weight and bias of a `Mapping` from the tensors "mapping.…" of NVIDIA's generators.
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from restyle_lib.generators import mapping
 from restyle_lib.generators.frozen import Frozen, styled
-from restyle_lib.generators.mapping import Mapping
+from restyle_lib.generators.mapping import Mapping, each_slot
 
 
 class Affine(nn.Module):
@@ -137,10 +137,7 @@ class StyleGAN2(nn.Module):
         """
         if noise not in ("fixed", "random", "none"):
             raise ValueError(f'noise must be "fixed", "random" or "none", not {noise!r}')
-        if codes.ndim == 2:
-            codes = codes[:, None].expand(-1, self.n_styles, -1)
-        if codes.shape[1:] != (self.n_styles, len(self.w_avg)):
-            raise ValueError(f"codes must be [B, 512] or [B, {self.n_styles}, 512], got {list(codes.shape)}")
+        codes = each_slot(codes, self.n_styles, len(self.w_avg))
         w = codes.unbind(1)
         x = self.constant.expand(len(codes), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         image = None

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from restyle_lib.generators import mapping
 from restyle_lib.generators.filters import filtered_leaky_relu, lowpass, radial_lowpass
-from restyle_lib.generators.mapping import Mapping
+from restyle_lib.generators.mapping import Mapping, each_slot
 from restyle_lib.generators.stylegan2 import Affine
 
 LARGEST = 2048  # pixels, channels, dimensions of styles
@@ -218,10 +218,7 @@ class StyleGAN3(nn.Module):
         """
         if noise not in ("fixed", "random", "none"):
             raise ValueError(f'noise must be "fixed", "random" or "none", not {noise!r}')
-        if codes.ndim == 2:
-            codes = codes[:, None].expand(-1, self.n_styles, -1)
-        if codes.shape[1:] != (self.n_styles, len(self.w_avg)):
-            raise ValueError(f"codes must be [B, 512] or [B, {self.n_styles}, 512], got {list(codes.shape)}")
+        codes = each_slot(codes, self.n_styles, len(self.w_avg))
         if transform is not None and transform.shape not in ((3, 3), (len(codes), 3, 3)):
             raise ValueError(f"transform must be [3, 3] or [{len(codes)}, 3, 3], got {list(transform.shape)}")
         first, *w, last = codes.unbind(1)

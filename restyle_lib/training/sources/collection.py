@@ -89,9 +89,7 @@ class Archive:
 
     def open(self, name: str) -> BinaryIO:
         """The member, unpacked into memory up to LARGEST bytes. Raises PhotoError."""
-        if (
-            self._zip is None or self._opener != os.getpid()
-        ):  # a worker that read through its parent's handle would move it
+        if self._zip is None or self._opener != os.getpid():  # reading through its parent's handle would move that
             self._zip, self._opener = zipfile.ZipFile(self.path), os.getpid()
         try:
             with self._zip.open(name) as member:
