@@ -8,9 +8,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from restyle_lib import losses
+from restyle_lib.evaluation import metrics
 from restyle_lib.evaluation.cache import digest, remembered
-from restyle_lib.faces.attributes import NAMES, Attributes
+from restyle_lib.evaluation.evaluate import mean_and_interval
+from restyle_lib.faces.attributes import NAMES, Attributes, side_by_side
 from restyle_lib.faces.identity import shared
+from restyle_lib.faces.looks import Looks
+from restyle_lib.generators import load_generator
+from restyle_lib.generators.averaged import averaged
 from restyle_lib.inversion.edit import deviations, edit
 
 EDITED = ("smile", "age", "pose")  # the paper's edits
@@ -114,3 +119,33 @@ def effects(directions: Tensor, w: Tensor, G) -> Tensor:
 
     steps = [(labels(edit(w, direction, 1.0)) - labels(edit(w, direction, -1.0))) / 2 for direction in directions]
     return torch.stack([step.mean(0) for step in steps])
+
+
+@torch.no_grad()
+def effects_of_looks(
+    found: Tensor, deviations: Tensor, seed: int, strength: float = 2.0, n: int = 8
+) -> list[dict[str, list[float]]]:
+    """What directions [d, 512] of `faces.looks` do to n unseen faces of the whole generator at 256 px.
+
+    deviations: of all labels, [12], those of `attributes` first; seed: of the faces
+    wanted:   change of its own label per unit, in its standard deviations, of edits by +-strength
+    unwanted: mean absolute change of the five attributes, likewise
+    JUDGE:    identity to the unedited face, of these edits
+    """
+    G = load_generator("faces-1024").to(found.device)
+    networks = [Attributes().to(found.device), Looks().to(found.device)]
+    w = G.map(torch.randn(n, 512, generator=torch.Generator().manual_seed(seed)).to(found.device), 0.7)
+    rows = []
+    for code in tqdm(w.split(1), desc="measuring edits", unit="face"):
+        edits = [code, *(edit(code, d, s) for d in found for s in (-strength, strength))]
+        images = torch.cat([averaged(G, one).clamp(-1, 1) for one in edits])  # type: ignore[arg-type]
+        change = torch.cat([side_by_side(networks, image) for image in images.split(1)]) / deviations
+        change = ((change[1:] - change[0]) / strength).unflatten(0, (-1, 2))
+        same = metrics.judged(images[1:], images[:1].expand(len(images) - 1, -1, -1, -1)).unflatten(0, (-1, 2)).mean(1)
+        own = torch.arange(len(found)) + len(NAMES)
+        wanted = (change[:, 1] - change[:, 0]).div(2)[torch.arange(len(found)), own]
+        unwanted = change[:, :, : len(NAMES)].abs().mean((1, 2))
+        rows.append(torch.stack([wanted.cpu(), unwanted.cpu(), same.cpu()], dim=1))
+    columns = torch.stack(rows, dim=1)  # [d, n, 3]
+    names = ("wanted", "unwanted", "JUDGE")
+    return [{m: [round(v, 3) for v in mean_and_interval(of[:, i])] for i, m in enumerate(names)} for of in columns]

@@ -1,5 +1,7 @@
 """What an FFHQ-aligned face looks like, as numbers: the labels that edit directions are fitted to and judged by."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -52,3 +54,8 @@ def pitch(points: Tensor) -> Tensor:
     """68 landmarks [B, 68, 2] -> [B]: where the nose's tip is on the way down from the eyes (0) to the chin (1)."""
     eyes, nose, chin = points[:, 36:48, 1].mean(1), points[:, 30, 1], points[:, 8, 1]
     return (nose - eyes) / (chin - eyes)
+
+
+def side_by_side(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
+    """The labels [B, a] that several networks give to images, in the networks' order."""
+    return torch.cat([network(images) for network in networks], dim=1)

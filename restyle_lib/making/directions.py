@@ -13,12 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from restyle_lib.evaluation import metrics
-from restyle_lib.evaluation.evaluate import mean_and_interval
+from restyle_lib.evaluation.editability import effects_of_looks
 from restyle_lib.faces import attributes, looks
 from restyle_lib.generators import load_generator, mobile, stylegan2
-from restyle_lib.generators.averaged import averaged
-from restyle_lib.inversion.edit import LOOKS, SHIPPED, edit
+from restyle_lib.inversion.edit import LOOKS, SHIPPED
 from restyle_lib.paths import save_atomically
 from restyle_lib.precision import best_device
 
@@ -37,11 +35,7 @@ def label(G, n: int, seed: int, psi: float, networks: Sequence[nn.Module] = ()) 
     networks = networks or [attributes.Attributes().to(device)]
     w = G.map(torch.randn(n, 512, generator=torch.Generator().manual_seed(seed)).to(device), psi)
     parts = tqdm(w.split(1), desc="labelling samples of W", unit="image")
-    return w, torch.cat([_labels(networks, G.synthesize(part).clamp(-1, 1)) for part in parts])
-
-
-def _labels(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
-    return torch.cat([network(images) for network in networks], dim=1)
+    return w, torch.cat([attributes.side_by_side(networks, G.synthesize(part).clamp(-1, 1)) for part in parts])
 
 
 def fit(w: Tensor, labels: Tensor, covariance: Tensor) -> Tensor:
@@ -102,34 +96,6 @@ def sefa(G, n: int = 10) -> Tensor:
     return torch.linalg.eigh(A.T @ A)[1].T.flip(0)[:n]
 
 
-@torch.no_grad()
-def effects(found: Tensor, deviations: Tensor, strength: float = 2.0, n: int = 8) -> list[dict]:
-    """What `looks` directions [d, 512] do to n unseen faces of the whole generator at 256 px: means, 95 % intervals.
-
-    deviations: of all labels, [12], those of `attributes` first
-    wanted:   change of its own label per unit, in its standard deviations, of edits by +-strength
-    unwanted: mean absolute change of the five attributes, likewise
-    JUDGE:    identity to the unedited face, of these edits
-    """
-    G = load_generator("faces-1024").to(found.device)
-    networks = [attributes.Attributes().to(found.device), looks.Looks().to(found.device)]
-    w = G.map(torch.randn(n, 512, generator=torch.Generator().manual_seed(SEED + 1)).to(found.device), 0.7)
-    rows = []
-    for code in tqdm(w.split(1), desc="measuring edits", unit="face"):
-        edits = [code, *(edit(code, d, s) for d in found for s in (-strength, strength))]
-        images = torch.cat([averaged(G, one).clamp(-1, 1) for one in edits])  # type: ignore[arg-type]
-        change = torch.cat([_labels(networks, image) for image in images.split(1)]) / deviations
-        change = ((change[1:] - change[0]) / strength).unflatten(0, (-1, 2))
-        same = metrics.judged(images[1:], images[:1].expand(len(images) - 1, -1, -1, -1)).unflatten(0, (-1, 2)).mean(1)
-        own = torch.arange(len(found)) + len(attributes.NAMES)
-        wanted = (change[:, 1] - change[:, 0]).div(2)[torch.arange(len(found)), own]
-        unwanted = change[:, :, : len(attributes.NAMES)].abs().mean((1, 2))
-        rows.append(torch.stack([wanted.cpu(), unwanted.cpu(), same.cpu()], dim=1))
-    columns = torch.stack(rows, dim=1)  # [d, n, 3]
-    names = ("wanted", "unwanted", "JUDGE")
-    return [{m: [round(v, 3) for v in mean_and_interval(of[:, i])] for i, m in enumerate(names)} for of in columns]
-
-
 def ship() -> tuple[dict, dict]:
     """Labels samples of W, fits the named directions, and writes them with their recipes into data/weights."""
     G = load_generator("faces-128").to(best_device())
@@ -144,7 +110,7 @@ def ship_looks(w: Tensor, labels: Tensor, C: Tensor) -> dict:
     """The directions of `looks.NAMES`, each of which leaves the attributes and the others alone."""
     n = len(attributes.NAMES)
     found = fit(w, labels, C)[n:][: len(looks.NAMES)]
-    measured = dict(zip(looks.NAMES, effects(found, labels.std(0)), strict=True))
+    measured = dict(zip(looks.NAMES, effects_of_looks(found, labels.std(0), SEED + 1), strict=True))
     return _write(LOOKS, looks.NAMES, found, w, labels[:, n:][:, : len(looks.NAMES)], {"edits by +-2, n = 8": measured})
 
 
