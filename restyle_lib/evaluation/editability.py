@@ -130,7 +130,7 @@ def effects_of_looks(
     deviations: of all labels, [12], those of `attributes` first; seed: of the faces
     wanted:   change of its own label per unit, in its standard deviations, of edits by +-strength
     unwanted: mean absolute change of the five attributes, likewise
-    JUDGE:    identity to the unedited face, of these edits
+    JUDGE:    identity to the unedited face, of these edits; each a mean and its 95 % interval
     """
     G = load_generator("faces-1024").to(found.device)
     networks = [Attributes().to(found.device), Looks().to(found.device)]
