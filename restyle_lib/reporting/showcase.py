@@ -25,7 +25,7 @@ EDIT = 2.0  # standard deviations
 
 
 def main() -> None:
-    """Writes figures/photographs.jpg, two lines for each photograph, and data/results/showcase.csv."""
+    """Writes figures/photographs.jpg, two lines for each photograph, and data/results/benchmark_showcase.csv."""
     figures.use_style()
     device = best_device()
     inverter, toons = load_inverter(FOR_PHOTOGRAPHS).to(device), rl.load_generator("toon-1024").to(device)
@@ -41,7 +41,7 @@ def main() -> None:
     figures.save(figures.image_grid(rows, [""] * 6, cell=1.8, captions=captions), FIGURES / "photographs.jpg")
     machine = f"{measure.machine(device)}, batch 1"
     table = pd.DataFrame(records).groupby("stage", sort=False).mean(numeric_only=True).reset_index()
-    print(save_table(table.assign(n=len(names), machine=machine), RESULTS / "showcase.csv").to_string())
+    print(save_table(table.assign(n=len(names), machine=machine), RESULTS / "benchmark_showcase.csv").to_string())
 
 
 def shown(inverter: Inverter, toons, photo: Tensor) -> tuple[dict[str, Tensor], dict[str, dict[str, float]]]:
