@@ -24,7 +24,7 @@ from restyle_lib.generators import load_generator, render_sets
 from restyle_lib.images import downsample, to_float
 from restyle_lib.inversion.inverter import Inverter, check_styles, load_inverter, save_full_size, save_inverter
 from restyle_lib.paths import WEIGHTS
-from restyle_lib.training import full_scale
+from restyle_lib.training import full_scale, processes
 from restyle_lib.training.full_scale import Files
 from restyle_lib.training.loop import train
 from restyle_lib.training.settings import SETTINGS, Settings
@@ -195,3 +195,4 @@ def change(settings, override: dict[str, float]):
 
 if __name__ == "__main__":
     tyro.cli(run)
+    processes.end()

@@ -116,3 +116,4 @@ def test_a_batch_that_cannot_be_shared_is_refused():
 
 if __name__ == "__main__":
     train(Path(sys.argv[1]), int(sys.argv[2]))
+    processes.end()

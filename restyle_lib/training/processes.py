@@ -16,6 +16,13 @@ def start(device: torch.device) -> Accelerator:
     return Accelerator(cpu=device.type == "cpu")
 
 
+def end() -> None:
+    """Ends the communication between processes, the last thing that each does; else its threads may abort at exit."""
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 def share(accelerator: Accelerator, n: int) -> slice:
     """Which of n images are this process's. Raises ValueError where n cannot be divided."""
     each, rest = divmod(n, accelerator.num_processes)

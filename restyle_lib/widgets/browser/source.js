@@ -12,6 +12,9 @@ async function transfer(model, name, file) {
 
 async function photograph(model, dialog) {
   const video = dialog.querySelector("video");
+  const take = dialog.querySelector("[value=take]");
+  take.disabled = true; // until there is something to take
+  video.onloadeddata = () => (take.disabled = false);
   let stream;
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1920 }, facingMode: "user" } });
@@ -20,7 +23,7 @@ async function photograph(model, dialog) {
   }
   video.srcObject = stream;
   dialog.onclose = () => {
-    if (dialog.returnValue === "take" && video.videoWidth) {
+    if (dialog.returnValue === "take") {
       const canvas = Object.assign(document.createElement("canvas"), {
         width: video.videoWidth,
         height: video.videoHeight,
