@@ -23,11 +23,12 @@ LEFT_EYE, RIGHT_EYE, NOSE_TIP, MOUTH, BROWS, CHIN = (
     8,
 )
 # Radius in units of the distance of the eyes, and enlargement across and down, of each local scaling; see `_centres`.
+# Those of the eyes end where they meet: what they overlap, the ridge of the nose, would be pressed into a seam.
 SCALINGS = (
-    (0.62, (1.5, 1.95)),  # the eyes
-    (0.62, (1.5, 1.95)),
-    (0.55, (0.7, 0.8)),  # the nose
-    (0.75, (1.22, 1.22)),  # the mouth, which would shrink with the jaw
+    (0.5, (1.4, 1.7)),  # the eyes
+    (0.5, (1.4, 1.7)),
+    (0.42, (0.85, 0.9)),  # the nose
+    (0.75, (1.2, 1.2)),  # the mouth, which would shrink with the jaw
     (1.7, (0.74, 0.74)),  # the jaw
     (2.2, (1.16, 1.16)),  # the head above the brows
 )
