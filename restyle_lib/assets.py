@@ -157,9 +157,6 @@ SHIPPED = {
         "e376c1c8e92fbe51fdca2d6a830bdb6274c2a309b8e099342f2b43e53f2685cf",
         9136968,
     ),
-    "faces-start.safetensors": Shipped(
-        "restyle train start --ship", OURS, "2080c003867c64dba24706d4bcfbd736967de281c1f9299c375b33621bc8e0a1", 2156312
-    ),
     "faces-w_avg.safetensors": Shipped(
         "restyle_lib.making.statistics",
         OURS,
@@ -189,12 +186,6 @@ SHIPPED = {
         OURS,
         "2a037603dae6d2ac904045881b6906400cd3f868079d3d3fd47895a39e3d2b53",
         972352,
-    ),
-    "toon-small.safetensors": Shipped(
-        "restyle_lib.making.toon small",
-        OURS,
-        "5a9f68f22b4ef2a2f847c8300331df513974aea9c2c29ce00441329eb084834a",
-        1134824,
     ),
 }
 

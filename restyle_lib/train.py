@@ -7,12 +7,12 @@ import platform
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import tyro
 from accelerate import PartialState
-from torch import Tensor, nn
+from torch import nn
 
 from restyle_lib import precision
 from restyle_lib.checkpoints import backbones as pretrained
@@ -22,14 +22,16 @@ from restyle_lib.encoders import full_size
 from restyle_lib.features.moco import moco_where_given
 from restyle_lib.generators import load_generator, render_sets
 from restyle_lib.images import downsample, to_float
-from restyle_lib.inversion.inverter import Inverter, check_styles, load_inverter, save_full_size, save_inverter
+from restyle_lib.inversion.inverter import Inverter, Viewed, check_styles, load_inverter, save_full_size, save_inverter
 from restyle_lib.paths import WEIGHTS
 from restyle_lib.training import full_scale, processes
 from restyle_lib.training.full_scale import Files
 from restyle_lib.training.loop import train
 from restyle_lib.training.settings import SETTINGS, Settings
+from restyle_lib.training.sources import Images
+from restyle_lib.training.sources.faces import Faces
 from restyle_lib.training.sources.photographs import Photographs
-from restyle_lib.training.sources.renders import Pool
+from restyle_lib.training.sources.renders import near_codes
 from restyle_lib.training.validation import validate
 
 VALIDATION_SEED = 30_000_000
@@ -41,9 +43,9 @@ class Job(NamedTuple):
 
     name: str
     settings: Settings
-    source: Pool | Photographs
-    heldout: Tensor
-    """Images for validation, [n, 3, h, w]."""
+    source: Faces | Photographs
+    heldout: Images
+    """For validation."""
     origin: dict
     """Where these are from, for the recipe."""
     moco: nn.Module | None = None
@@ -74,7 +76,8 @@ def run(
     dry_run:   train nothing: print the recipe, and what the run would cost here, from ten batches
     domain:    faces, cars, church, horse, wild, toonify, or own
     generator: a StyleGAN2 or 3 of the domain, any file that rl.load_generator opens
-    images:    photographs of the domain, a folder at any depth or a zip archive; faces aligned (see data/README.md)
+    images:    photographs, a folder at any depth or a zip archive; faces aligned (see data/README.md). Without --domain
+               they are learned from beside renders, and small ones keep their resolution
     backbone:  the public network that the encoder begins as: model_ir_se50.pth for faces, else torchvision's resnet34
     moco:      the public MoCo-v2 file, for the loss that takes the place of identity where there are no faces
     workers:   processes that decode photographs
@@ -90,7 +93,7 @@ def run(
                 files = probing.with_stand_ins(files, full_scale.domain_named(domain), Path(temporary))
                 job = full_size_job(name, domain, override, files, workers, device)
             else:
-                job = embedded_job(name, override, device, few=True)
+                job = embedded_job(name, override, device, images, few=True)
             print(probing.report(job.settings, job.source, job.heldout, job.moco))
         return None
     if domain and (ship or not (generator and images)):
@@ -99,17 +102,17 @@ def run(
         if domain:
             job = full_size_job(name, domain, override, files, workers, device, folder / "images.csv")
         else:
-            job = embedded_job(name, override, device)
+            job = embedded_job(name, override, device, images, report=folder / "images.csv")
     return carry_out(job, folder, resume, ship)
 
 
 def carry_out(
-    job: Job, folder: Path, resume: bool = True, ship: bool = False, watch: Callable[[dict], None] | None = None
+    job: Job, folder: Path, resume: bool = True, ship: bool = False, watch: Callable[[dict], bool | None] | None = None
 ) -> Path:
     """Trains in `folder`; writes the weights and their recipe there and returns the weights' file.
 
     ship:  also write both to data/weights/
-    watch: called with every record of the log while training goes on
+    watch: called with every record of the log while training goes on; True ends it, and what it has learned is kept
     """
     settings, source = job.settings, job.source
     encoder = train(settings, folder, source, job.heldout, resume, job.moco, watch).cpu()
@@ -120,20 +123,21 @@ def carry_out(
         full_size.fold_batch_norms(encoder)
         save_full_size(weights, Inverter(encoder, source.whole.cpu(), source.domain.input_size, source.domain))
     else:
-        save_inverter(weights, encoder, settings.generator, settings.decay)
+        save_inverter(weights, encoder, settings.generator, settings.decay, settings.size)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     validation = next(record["validation"] for record in reversed(log) if "validation" in record)
     if not isinstance(source, Photographs):  # of the weights in the file, which has them at 8 bits
         packed = load_inverter(weights).encoder.to(source.device)
         validation, _ = validate(packed, source, job.heldout, settings.decay, DOMAINS[settings.domain].faces)
-    family = settings.generator.partition("-")[0] if settings.shown else settings.domain  # of "toon-64" it is "toon"
+    embedded = isinstance(source, Faces)
+    family = settings.generator.partition("-")[0] if embedded else settings.domain  # of "toon-1024" it is "toon"
     inverter = f"{family}/{job.name.removeprefix(f'{family}-')}"
     recipe = {
         "inverter": inverter,
         "settings": dataclasses.asdict(settings),
         "minutes": round(sum(record.get("seconds", 0) for record in log) / 60, 1),
         "machine": f"{torch.get_num_threads()} threads, {platform.machine()}, {precision.name(source.device)}",
-        "validation": {"n": len(job.heldout)} | job.origin | {"step": "1, 2, …"} | validation,
+        "validation": {"n": len(job.heldout.x)} | job.origin | {"step": "1, 2, …"} | validation,
     }
     weights.with_suffix(".json").write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n")
     if ship:
@@ -142,17 +146,40 @@ def carry_out(
     return weights
 
 
-def embedded_job(name: str, override: dict[str, float], device: torch.device, few: bool = False) -> Job:
-    """The training of an encoder of the embedded faces. few: with few images, for a look at its cost."""
+def embedded_job(
+    name: str,
+    override: dict[str, float],
+    device: torch.device,
+    images: Path | None = None,
+    few: bool = False,
+    report: Path | None = None,
+    **changes: Any,
+) -> Job:
+    """The training of an encoder of the embedded faces.
+
+    images:  photographs to learn from beside renders, a folder or zip archive of aligned faces
+    few:     with few renders, for a look at its cost
+    report:  file for what is wrong with the photographs
+    changes: further settings to change, of any type
+    """
     if name not in SETTINGS:
         raise ValueError(f"no inverter {name!r}; there are {', '.join(SETTINGS)}")
-    settings = change(SETTINGS[name], override)
-    drawn = dataclasses.replace(settings, renders=20, cut_samples=20, validation=4) if few else settings
-    full, cut = (load_generator(each).to(device) for each in ("faces-1024", settings.generator))
-    pool = Pool(full, cut, drawn)
-    renders = render_sets.renders(full, "validation", drawn.validation, VALIDATION_SEED, render_sets.heldout_codes)
-    heldout = downsample(to_float(renders.images), pool.size)
-    return Job(name, settings, pool, heldout, {"psi": 0.7, "seed": VALIDATION_SEED})
+    settings = dataclasses.replace(change(SETTINGS[name], override), **changes)
+    drawn = dataclasses.replace(settings, renders=20, validation=4) if few else settings
+    whole, in_loop = (load_generator(each).to(device) for each in ("faces-1024", settings.generator))
+    G = Viewed(in_loop, (settings.size, settings.size))
+    renders = render_sets.renders(whole, "train", drawn.renders, render_sets.POOL_SEED)
+    near = None
+    if settings.warmup_passes and settings.in_channels == 6:
+        near = render_sets.renders(whole, "near", drawn.renders, render_sets.POOL_SEED, near_codes)
+    start = load_inverter(settings.init).encoder if settings.init else None
+    source = Faces(G, drawn, renders, near, images, start, report)
+    if source.crops and source.heldout:
+        return Job(name, settings, source, source.heldout, {"photographs learned from": len(source.crops)})
+    drawn = render_sets.renders(whole, "validation", drawn.validation, VALIDATION_SEED, render_sets.heldout_codes)
+    x = downsample(to_float(drawn.images), settings.size).to(device)
+    heldout = Images(x, drawn.codes.to(device), torch.full((len(x),), settings.size))
+    return Job(name, settings, source, heldout, {"psi": 0.7, "seed": VALIDATION_SEED})
 
 
 def full_size_job(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from restyle_lib import precision
 from restyle_lib.checkpoints.domains import Domain
@@ -21,7 +21,7 @@ from restyle_lib.training.full_scale import Files
 from restyle_lib.training.objective import Whole, critics_of, known
 from restyle_lib.training.schedule import Schedule
 from restyle_lib.training.settings import Settings
-from restyle_lib.training.sources import Source, generator_for
+from restyle_lib.training.sources import Images, Source, generator_for
 from restyle_lib.training.validation import validate
 
 PROBED = 10  # batches of each phase
@@ -65,18 +65,18 @@ def passes_of(schedule: Schedule, i: int) -> int:
     return schedule.batch(i) * (schedule.steps(i - schedule.replayed) if i >= schedule.replayed else 1)
 
 
-def networks(settings: Settings, source: Source, x: Tensor, moco: nn.Module | None = None) -> pd.DataFrame:
-    """Parameters in millions, and GMAC for one image x [1, 3, h, w]: each network in the loop, and a whole step."""
+def networks(settings: Settings, source: Source, image: Images, moco: nn.Module | None = None) -> pd.DataFrame:
+    """Parameters in millions, and GMAC for one image: each network in the loop, and a whole step."""
     encoder = loop.begin(settings, source).eval()
     critics = critics_of(settings, source.device, moco)
-    codes = torch.full((1, source.G.n_styles, len(source.G.w_avg)), torch.nan, device=source.device)
-    begun = states.begin(source, x, codes, critics.see(source.goal(x, codes)))
-    whole = Whole(1, int(known(codes).sum()))
-    both = torch.cat([x, begun.y], dim=1)[:, : settings.in_channels]
+    begun = states.begin(source, image, critics.see(source.goal(image)))
+    whole = Whole(1, int(known(image.codes).sum()))
+    both = torch.cat([image.x, begun.y], dim=1)[:, : settings.in_channels]
+    judges = nn.ModuleList([critics.distance, *filter(None, [critics.embed])])
     parts = {
         "encoder": (encoder, lambda: encoder(both)),
         "generator": (getattr(source.G, "G", source.G), lambda: source.G.synthesize(begun.w)),
-        "loss networks": (nn.ModuleList([critics.distance, *filter(None, [critics.embed])]), lambda: critics.see(x)),
+        "loss networks": (judges, lambda: critics.see(image.x)),
     }
     rows = []
     for name, (network, call) in parts.items():
@@ -88,12 +88,12 @@ def networks(settings: Settings, source: Source, x: Tensor, moco: nn.Module | No
     return pd.DataFrame(rows, columns=["network", "M parameters", "GMAC per image"])
 
 
-def report(settings: Settings, source: Source, heldout: Tensor, moco: nn.Module | None = None) -> str:
+def report(settings: Settings, source: Source, heldout: Images, moco: nn.Module | None = None) -> str:
     """The settings, the networks, and time and memory of the whole run on this machine, to be printed."""
     device = source.device
-    x = heldout[:1].to(device)
+    image = Images(*(part[:1] for part in heldout))
     tables = {"settings": pd.Series(dataclasses.asdict(settings)).to_string()}
-    tables["networks"] = networks(settings, source, x, moco).to_string(index=False, float_format="%.1f", na_rep="")
+    tables["networks"] = networks(settings, source, image, moco).to_string(index=False, float_format="%.1f", na_rep="")
     rows: list[tuple] = []
     memory = 0.0
     for phase, name in PHASES.items():
@@ -118,12 +118,13 @@ def report(settings: Settings, source: Source, heldout: Tensor, moco: nn.Module 
     )
 
 
-def seconds_of_validation(settings: Settings, source: Source, heldout: Tensor) -> float:
+def seconds_of_validation(settings: Settings, source: Source, heldout: Images) -> float:
     """Seconds for one image."""
     encoder = loop.begin(settings, source).eval()
     begin = time.perf_counter()
-    validate(encoder, source, heldout[:2], settings.decay, faces=False)
-    return (time.perf_counter() - begin) / len(heldout[:2])
+    some = Images(*(part[:2] for part in heldout))
+    validate(encoder, source, some, settings.decay, faces=False)
+    return (time.perf_counter() - begin) / len(some.x)
 
 
 def with_stand_ins(files: Files, domain: Domain, folder: Path, width: float = 2) -> Files:

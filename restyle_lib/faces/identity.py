@@ -12,7 +12,7 @@ from restyle_lib.faces import networks
 from restyle_lib.paths import WEIGHTS
 
 EMBEDDING = 128  # length of an embedding
-MAP_CHANNELS, MAP_SIZES = (32, 64, 128), (64, 32, 16)  # of the maps that encoders of 256 px look at
+MAP_CHANNELS, MAP_STRIDES = (32, 64, 128), (4, 8, 16)  # of the maps that encoders look at
 # (x0, y0, x1, y1) of the face in an FFHQ-aligned image of 256 px; the network was trained on such tight crops.
 IDENTITY_CROP = (38, 64, 218, 244)
 ATTRIBUTE_CROP = (32, 56, 224, 248)
@@ -57,25 +57,17 @@ def shared(device: torch.device) -> Identity:
 
 @torch.compiler.disable
 @torch.no_grad()
-def recognise(images: Tensor) -> Tensor:
-    """Embeddings [B, 128] of FFHQ-aligned images [B, 3, s, s] in [-1, 1], each of their numbers about 1 in size.
-
-    The conditioning of the encoders: they see images through a frozen face-recognition network, where the paper's
-    backbone begins as one (IR-SE50). All share the network, so it is in none of their files.
-    """
-    return math.sqrt(EMBEDDING) * shared(images.device)(images)
-
-
-@torch.compiler.disable
-@torch.no_grad()
 def recognise_in_place(images: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """The conditioning of encoders of 256 px: embeddings and feature maps of FFHQ-aligned images [B, 3, 256, 256].
+    """The conditioning of the encoders: embeddings and feature maps of FFHQ-aligned images [B, 3, s, s] in [-1, 1].
 
-    Embeddings are those of `recognise`, [B, 128]. The three maps [B, c, s, s], with s = 64, 32 and 16, are the
-    network's maps of the face, put where the face is in the image, with zeros around it.
+    They see images through a frozen face-recognition network, where the paper's backbone begins as one (IR-SE50). All
+    share it, so it is in none of their files. Embeddings are [B, 128], each of their numbers about 1 in size. The three
+    maps [B, c, s/4, s/4], s/8 and s/16 are the network's maps of the face, put where the face is in the image, with
+    zeros around it.
     """
     embeddings, maps = shared(images.device).look(images)
-    return math.sqrt(EMBEDDING) * embeddings, [_in_place(m, s) for m, s in zip(maps, MAP_SIZES, strict=True)]
+    sizes = (images.shape[-1] // stride for stride in MAP_STRIDES)
+    return math.sqrt(EMBEDDING) * embeddings, [_in_place(m, s) for m, s in zip(maps, sizes, strict=True)]
 
 
 def _in_place(face: Tensor, size: int) -> Tensor:

@@ -17,7 +17,7 @@ from restyle_lib.generators.mobile import MobileGenerator, from_ir
 from restyle_lib.paths import WEIGHTS
 
 SIZES = (64, 128, 256, 1024)
-TOON = {64: ("small",), 1024: ("shape", "drawing")}  # size -> the files that make a cartoonist of the face generator
+TOON = ("shape", "drawing")  # the files that make a cartoonist of the face generator
 
 
 class Generator(Protocol):
@@ -50,7 +50,7 @@ class Generator(Protocol):
 def load_generator(name: str | Path) -> Generator:
     """ "faces-1024", a cut generator ("faces-64", "faces-128", "faces-256"), or a checkpoint; on the CPU, frozen.
 
-    "toon-64" and "toon-1024" draw the faces of the same codes as cartoons (`restyle_lib.making.toon`).
+    "toon-1024" draws the faces of the same codes as cartoons (`restyle_lib.making.toon`).
 
     A path may be rosinality's StyleGAN2 (.pt), NVIDIA's StyleGAN2-ADA or StyleGAN3 (.pkl, or stylegan3-editing's .pt),
     an official pSp, e4e or ReStyle checkpoint (its decoder), or our safetensors, which may be what tuning changed of an
@@ -58,7 +58,7 @@ def load_generator(name: str | Path) -> Generator:
     Raises ValueError for another name, `CheckpointError` for a file that cannot be used, and
     `restyle_lib.assets.AssetError` where the embedded weights cannot be fetched.
     """
-    names = {f"faces-{size}": partial(embedded, size) for size in SIZES} | {f"toon-{s}": partial(toon, s) for s in TOON}
+    names = {f"faces-{size}": partial(embedded, size) for size in SIZES} | {"toon-1024": toon}
     if str(name) in names:
         return names[str(name)]()
     path = Path(name)
@@ -91,10 +91,10 @@ def embedded(size: int, fitted: bool = True) -> MobileGenerator:
     return G.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def toon(size: int) -> MobileGenerator:
-    """The toon generator at 64 or 1024 px: that of faces with the changes that `restyle_lib.making.toon` fitted."""
-    G = embedded(size)
-    for part in TOON[size]:
+def toon() -> MobileGenerator:
+    """The toon generator at 1024 px: that of faces with the changes that `restyle_lib.making.toon` fitted."""
+    G = embedded(1024)
+    for part in TOON:
         low_rank.change(G, load_file(WEIGHTS / f"toon-{part}.safetensors"))
     G.family = "toon"
     return G

@@ -16,8 +16,7 @@ from restyle_lib.checkpoints import generators as checkpoints
 from restyle_lib.checkpoints.domains import DOMAINS, Domain, of_dataset
 from restyle_lib.checkpoints.generators import CheckpointError, bare_stylegan3
 from restyle_lib.checkpoints.packing import pack, unpack
-from restyle_lib.encoders import Encoder, Encoder256, full_size
-from restyle_lib.encoders.simplified_256 import INPUT
+from restyle_lib.encoders import Encoder, full_size
 from restyle_lib.generators import load_generator
 from restyle_lib.generators.averaged import averaged, can_average
 from restyle_lib.generators.mobile import MobileGenerator
@@ -27,6 +26,7 @@ from restyle_lib.paths import WEIGHTS, save_atomically
 from restyle_lib.precision import autocast
 
 FORMAT = "restyle-companion inverter 1"
+INPUT = 256  # px that encoders of the embedded faces see, as in the paper
 STYLE = 512  # dimensions of a style that encoders find, here and in the official code
 FOR_PHOTOGRAPHS = "faces/restyle-psp"  # the default, trained for longest
 
@@ -94,12 +94,13 @@ class Inverter(nn.Module):
         return mean.expand(n, self.G.n_styles, -1)
 
     def precision(self) -> AbstractContextManager:
-        """The arithmetic of its loop: for encoders of 256 px bf16 where it is fast, as in their training."""
-        return autocast(self.y_avg.device) if isinstance(self.encoder, Encoder256) else nullcontext()
+        """The arithmetic of its loop: for encoders of the embedded faces bf16 where it is fast, as in training."""
+        return autocast(self.y_avg.device) if isinstance(self.encoder, Encoder) else nullcontext()
 
     def full_generator(self) -> nn.Module:
         """The generator that renders this inverter's codes best: the whole one where a cut one is in the loop."""
-        return load_generator(f"{self.G.family}-1024") if isinstance(self.G, MobileGenerator) else self.G
+        cut = isinstance(self.G, MobileGenerator) and self.G.resolution != (1024, 1024)
+        return load_generator(f"{self.G.family}-1024") if cut else self.G
 
     @torch.no_grad()
     def invert(self, images: Tensor, steps: int = 5, callback: Callback | None = None) -> Inversion:
@@ -158,9 +159,12 @@ def _alike(a, b) -> bool:
     return abs(a[0] * b[1] / b[0] - a[1]) < 1
 
 
-def save_inverter(path: Path, encoder: Encoder | Encoder256, generator: str, decay: float = 0.0) -> None:
-    """Writes an encoder as packed safetensors that say in their metadata what it is and how it is used."""
-    metadata = {"format": FORMAT, "generator": generator, "decay": json.dumps(decay)}
+def save_inverter(path: Path, encoder: Encoder, generator: str, decay: float = 0.0, size: int = INPUT) -> None:
+    """Writes an encoder as packed safetensors that say in their metadata what it is and how it is used.
+
+    generator: the name of the one in its loop; size: px of the images that it was trained on
+    """
+    metadata = {"format": FORMAT, "generator": generator, "decay": json.dumps(decay), "size": json.dumps(size)}
     metadata |= {name: json.dumps(value) for name, value in encoders.geometry(encoder).items()}
     tensors = pack(encoder.state_dict())
     save_atomically(lambda temporary: save_file(tensors, temporary, metadata), path)
@@ -263,7 +267,7 @@ def _from_safetensors(
     encoder.load_state_dict(unpack(tensors))
     encoder = encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     in_loop = load_generator(metadata["generator"])
-    size = (INPUT, INPUT) if isinstance(encoder, Encoder256) else in_loop.resolution
+    size = (json.loads(metadata.get("size", str(INPUT))),) * 2
     if input_size not in (None, size):
         raise CheckpointError(f"{path}: its encoder sees {size[0]} x {size[1]} px, and no other size")
     return Inverter(encoder, in_loop, size, told or DOMAINS["faces"], json.loads(metadata.get("decay", "0"))).eval()

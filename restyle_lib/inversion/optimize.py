@@ -10,7 +10,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from restyle_lib import losses
-from restyle_lib.encoders.simplified import all_slots
 from restyle_lib.faces.identity import shared
 from restyle_lib.features.perceptual import st_lpips
 from restyle_lib.generators.averaged import can_average
@@ -134,7 +133,7 @@ def optimize(
                 disturbed = noise * torch.randn(w[:1].shape, generator=rng).to(device)  # alike, whatever the batch
                 for part in searched.split(together):
                     with torch.enable_grad():
-                        codes = all_slots(w[part] + disturbed, G.n_styles)
+                        codes = _all_slots(w[part] + disturbed, G.n_styles)
                         loss, y = compare(codes, part)
                         loss.sum().backward()
                     best.keep(part, codes.detach(), y.detach(), loss.detach())
@@ -145,10 +144,10 @@ def optimize(
                     w[left] = best.codes[left, : w.shape[1]]
                 bar.set_postfix(loss=f"{best.loss.mean():.3f}", refresh=False)
                 if callback:
-                    callback(t, all_slots(w.detach(), G.n_styles), seen.clone())
+                    callback(t, _all_slots(w.detach(), G.n_styles), seen.clone())
         with torch.no_grad():
             for part in (~best.left(patience)).nonzero().flatten().split(together):
-                codes = all_slots(w[part], G.n_styles)
+                codes = _all_slots(w[part], G.n_styles)
                 loss, y = compare(codes, part)
                 best.keep(part, codes, y, loss)
     except KeyboardInterrupt:
@@ -214,3 +213,8 @@ def _spread(G, n: int = 10_000) -> Tensor:
     rng = torch.Generator().manual_seed(0)
     z = torch.randn(n, len(G.w_avg), generator=rng).to(G.w_avg.device)
     return (G.map(z) - G.w_avg).square().mean().sqrt()
+
+
+def _all_slots(codes: Tensor, n: int) -> Tensor:
+    """Codes [B, j, 512] -> [B, n, 512]: the last style, repeated in the finer slots that a cut generator leaves out."""
+    return torch.cat([codes, codes[:, -1:].expand(-1, n - codes.shape[1], -1)], dim=1)

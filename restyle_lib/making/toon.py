@@ -1,14 +1,13 @@
-"""Makes the toon generators: the face generators, changed a little, so that they draw every code as a cartoon.
+"""Makes the toon generator: the face generator, changed a little, so that it draws every code as a cartoon.
 
-    python -m restyle_lib.making.toon small     # toon-64
-    python -m restyle_lib.making.toon shape     # toon-1024, the coarse blocks
-    python -m restyle_lib.making.toon drawing   # toon-1024, the fine ones, on top of these
+    python -m restyle_lib.making.toon shape     # the coarse blocks
+    python -m restyle_lib.making.toon drawing   # the fine ones, on top of these
 
 There is no cartoon data set here. What a code w should look like is made by an operation on its face, `cartoon(G(w))`,
-so every target has a known code, and the toon generators share W with the face generators by construction.
+so every target has a known code, and the toon generator shares W with the face generator by construction.
 
-At 64 px the whole cut generator learns from such images. At 1024 px that would be slow, and it is not needed: a warped
-feature map makes a warped image. So the coarse blocks learn the shape from the face generator's own maps of 16 and
+To learn from whole images of 1024 px would be slow, and it is not needed: a warped feature map makes a warped image. So
+the coarse blocks learn the shape from the face generator's own maps of 16 and
 32 px, warped; no image is rendered. The fine blocks then learn the drawing from windows of cartoons of full size, and
 the first of them from its warped map too: at 32 px an eye is four cells wide, too few to enlarge it well.
 """
@@ -28,12 +27,10 @@ from tqdm.auto import tqdm
 from restyle_lib import precision
 from restyle_lib.evaluation import sets
 from restyle_lib.evaluation.metrics import psnr
-from restyle_lib.faces.identity import shared
 from restyle_lib.generators import embedded, low_rank, render_sets
 from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.images import downsample, to_float, to_uint8
 from restyle_lib.making.cartoon import caricature, cartoon, landmarks, warp, warp_grid
-from restyle_lib.making.distill import distance
 from restyle_lib.paths import WEIGHTS, save_atomically
 
 CPU = torch.device("cpu")
@@ -44,17 +41,16 @@ WINDOW, MARGIN = 16, 2  # of the 32 px map: what the fine blocks see at a time, 
 # The parameters that learn, by the beginning of their names. The dense 4x4 convolution stays: it is the largest.
 STEM = ("stem.constant", "stem.modulation.", "stem.bias")
 LEARNED = {
-    "small": (*STEM, "blocks.", "heads."),
     "shape": (*STEM, "blocks.0.", "blocks.1.", "blocks.2."),
     "drawing": ("blocks.3.", "blocks.4.", "blocks.5.", "blocks.6.", "to_image."),
 }
 
 
-def fit(part: tyro.conf.Positional[Literal["small", "shape", "drawing"]], seed: int = 0) -> dict:
+def fit(part: tyro.conf.Positional[Literal["shape", "drawing"]], seed: int = 0) -> dict:
     """Fits one part, writes data/weights/toon-<part>.safetensors and its recipe .json, and returns the recipe."""
     torch.manual_seed(seed)
     start = time.perf_counter()
-    G = embedded(64 if part == "small" else 1024)
+    G = embedded(1024)
     if part == "drawing":
         low_rank.change(G, load_file(_path("shape")))
     names = [name for name, _ in G.named_parameters() if name.startswith(LEARNED[part])]
@@ -96,26 +92,6 @@ def descend(learning: dict[str, nn.Parameter], lr: float, iterations: int, loss:
         schedule.step()
         if i % 20 == 0:
             progress.set_postfix({"loss": f"{value.item():.4f}"})
-
-
-def small_loss(G: MobileGenerator, images: int, batch: int) -> Callable[[], Tensor]:
-    """toon-64 against the cartoons of the cached renders."""
-    renders = _renders(images).agreeing(G.slots_read - 1)
-    targets = [
-        to_uint8(downsample(cartoon(to_float(x)), G.resolution[0]))
-        for x in tqdm(renders.images.split(16), desc="drawing", unit_scale=16)
-    ]
-    targets, identity = torch.cat(targets), shared(CPU)
-    with torch.no_grad(), precision.autocast(CPU):
-        embeddings = torch.cat([identity(to_float(x)) for x in targets.split(50)]).float()
-
-    def loss() -> Tensor:
-        i = torch.randint(len(targets), (batch,))
-        with precision.autocast(CPU):
-            image = G.synthesize(renders.codes[i])
-        return distance(image.float(), to_float(targets[i]), identity, embeddings[i], 0.1)["total"]
-
-    return loss
 
 
 def shape_loss(G: MobileGenerator, images: int, batch: int) -> Callable[[], Tensor]:
@@ -225,7 +201,6 @@ def _path(part: str) -> Path:
 
 # What each part learns from, for how many batches, at which rate.
 RUNS = {
-    "small": (small_loss, {"images": 1200, "batch": 16}, 500, 2e-3),
     "shape": (shape_loss, {"images": 3000, "batch": 8}, 300, 2e-3),
     "drawing": (drawing_loss, {"images": 16, "batch": 1}, 170, 2e-3),
 }

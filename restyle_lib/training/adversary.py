@@ -5,7 +5,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from restyle_lib import losses
-from restyle_lib.encoders.simplified import WIDTHS, backbone
 from restyle_lib.training import processes
 from restyle_lib.training.settings import Settings
 
@@ -20,10 +19,11 @@ def latent_discriminator(latent: int = 512, layers: int = 4) -> nn.Module:
 
 
 def image_discriminator() -> nn.Module:
-    """Images [B, 3, s, s] -> scores [B], by the encoders' body."""
-    return nn.Sequential(
-        backbone(3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(WIDTHS[-1] * 16, 1), nn.Flatten(0)
-    )
+    """Images [B, 3, s, s], seen at 64 px -> scores [B]."""
+    layers: list[nn.Module] = [nn.AdaptiveAvgPool2d(64)]
+    for a, b in ((3, 32), (32, 64), (64, 128), (128, 128)):
+        layers += [nn.Conv2d(a, b, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * 16, 1), nn.Flatten(0))
 
 
 class Adversary:

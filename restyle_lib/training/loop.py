@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
 from restyle_lib import encoders
 from restyle_lib.checkpoints.domains import DOMAINS
@@ -21,7 +21,7 @@ from restyle_lib.training.objective import Whole, critics_of, known
 from restyle_lib.training.replay import Replay
 from restyle_lib.training.schedule import Phase, Schedule
 from restyle_lib.training.settings import Settings
-from restyle_lib.training.sources import Source, generator_for
+from restyle_lib.training.sources import Images, Source, generator_for
 from restyle_lib.training.validation import validate
 
 
@@ -29,7 +29,7 @@ def train(
     settings: Settings,
     out: Path,
     source: Source,
-    heldout: Tensor | None = None,
+    heldout: Images | None = None,
     resume: bool = True,
     embed: nn.Module | None = None,
     watch: Callable[[dict], bool | None] | None = None,
@@ -41,9 +41,9 @@ def train(
     same; the first of them writes files. Batches and gradients are the same, up to rounding, for any number of them,
     except for batch normalisations (of the full-size encoders), which see the share of their process.
 
-    source:  what it learns from: `sources.renders.Pool`, `sources.photographs.Photographs`, or another `Source`
+    source:  what it learns from: `sources.faces.Faces`, `sources.photographs.Photographs`, or another `Source`
     out:     folder for checkpoint.pt and the one before, log.jsonl, tensorboard/, and the strips of validation
-    heldout: images [n, 3, h, w] in [-1, 1] for validation
+    heldout: images for validation
     resume:  continue from the newest checkpoint in `out`; the result is the same to the bit as without the stop
     embed:   MoCo, where its features take the place of the identity network's
     watch:   called with every record of the log; True ends the run there, without a checkpoint (of one process)
@@ -77,7 +77,7 @@ def train(
         for iteration in range(first, schedule.total):
             rng, phase = generator_for(settings.seed, iteration), schedule.phase(iteration)
             optimizers.set_rate(optimizer, schedule.lr(iteration))
-            encoder.stage = ema.stage = schedule.stage(iteration, source.slots)
+            encoder.stage = ema.stage = schedule.stage(iteration, source.G.n_styles)
 
             batch = draw(learner, schedule, replay, accelerator, iteration, rng)
             with autocast(source.device):
@@ -117,8 +117,7 @@ def train(
 
 def begin(settings: Settings, source: Source) -> TrainableEncoder:
     """The encoder that a run trains, on the device of the source, with the weights that it starts from."""
-    shape = settings.in_channels, source.slots, source.G.n_styles
-    encoder = encoders.build(*shape, settings.design, settings.progressive)
+    encoder = encoders.build(settings.in_channels, source.G.n_styles, settings.design, settings.progressive)
     if source.start:
         encoder.begin_as(source.start)
     return encoder.to(source.device, memory_format=torch.channels_last)
@@ -144,9 +143,9 @@ def draw(
     if replay and schedule.phase(iteration) is Phase.REPLAY:
         turn = replay.states[replay.take(iteration)]
         return phases.Unrolled(turn[share], Whole(n, int(known(turn.x_codes).sum())), 1, {1: "replay"})
-    x, codes = source.batch(rng, n, share)
-    whole = Whole(n, int(accelerator.reduce(known(codes).sum(), "sum")))
-    begun = states.begin(source, x, codes, learner.critics.see(source.goal(x, codes)))
+    images = source.batch(rng, n, share)
+    whole = Whole(n, int(accelerator.reduce(known(images.codes).sum(), "sum")))
+    begun = states.begin(source, images, learner.critics.see(source.goal(images)))
     recorded = {t: str(t) for t in (1, learner.settings.steps)}
     return phases.Unrolled(begun, whole, schedule.steps(iteration - schedule.replayed), recorded)
 

@@ -64,7 +64,7 @@ def batch_losses(settings: Settings, source: Source, critics: Critics, states: S
     up to those of the batch, however it is divided.
     """
     x_codes, (x_embedding, *x_features) = states.x_codes, states.seen
-    x = source.goal(states.x, x_codes)
+    x = source.goal(states.images)
     mine = known(x_codes)
     part = len(x) / whole.n
     known_part = int(mine.sum()) / max(whole.known, 1)

@@ -12,7 +12,7 @@ from restyle_lib.encoders import TrainableEncoder
 from restyle_lib.inversion.refine import encoder_input, refine
 from restyle_lib.training.objective import Critics, Whole, batch_losses
 from restyle_lib.training.settings import Settings
-from restyle_lib.training.sources import Source
+from restyle_lib.training.sources import Source, detail
 from restyle_lib.training.states import States
 
 
@@ -105,7 +105,8 @@ class Unrolled:
 
         number = (1 + states.taken).to(source.device).view(-1, 1, 1)  # of the step that each image takes first
         start = states.x, states.w, states.y
-        last = refine(encoder, source.G, *start, self.steps, learn_step, settings.decay, number)
+        G = detail.SeenAt(source.G, states.px)
+        last = refine(encoder, G, *start, self.steps, learn_step, settings.decay, number)
         return Learned(record, first[0], last)
 
 

@@ -25,8 +25,8 @@ class Replay:
         """see: what the losses compare of images x [n, ...], a list of [n, ...]; kept for all steps of an image."""
         self.source, self.settings, self.see = source, settings, see
         rng, n = generator_for(settings.seed + 3, 0), settings.replay_states
-        x, codes = source.batch(rng, n)
-        self.states = states.begin(source, x, codes, see(source.goal(x, codes)))
+        images = source.batch(rng, n)
+        self.states = states.begin(source, images, see(source.goal(images)))
         self.left = torch.randint(1, settings.steps + 1, (n,), generator=rng)  # steps to go, out of phase
 
     def take(self, iteration: int) -> Tensor:
@@ -42,9 +42,8 @@ class Replay:
         done = i[self.left[i] == 0]
         if not len(done):
             return
-        fresh = torch.randperm(-(-len(done) // 4) * 4, generator=rng)  # by fours: each kind of image is as frequent
-        x, codes = (part[fresh[: len(done)]] for part in self.source.batch(rng, len(fresh)))
-        self.states[done] = states.begin(self.source, x, codes, self.see(self.source.goal(x, codes)))
+        images = self.source.batch(rng, len(done))
+        self.states[done] = states.begin(self.source, images, self.see(self.source.goal(images)))
         longer = torch.rand(len(done), generator=rng) * self.settings.long_every < 1
         self.left[done] = self.settings.steps * (1 + longer.long())
 

@@ -63,11 +63,11 @@ class Schedule:
         looped = max(iteration - self.replayed, 0) / max(self.total - self.replayed, 1) * s.loop_passes
         return max(replayed + looped, 0) / (s.replay_passes + s.loop_passes or 1)
 
-    def stage(self, iteration: int, heads: int) -> int:
+    def stage(self, iteration: int, styles: int) -> int:
         """The last slot that a progressive encoder may set apart; 0 at first, see `Settings.free_from`."""
         s = self.settings
         freed = (self.share(iteration) - s.free_from) / s.free_every + 1e-9  # shares are not exact
-        return min(1 + int(freed), heads - 1) if freed >= 0 else 0
+        return min(1 + int(freed), styles - 1) if freed >= 0 else 0
 
     def lr(self, iteration: int) -> float:
         """A short linear rise, then a cosine to zero: once for the warm start, once for all that follows.

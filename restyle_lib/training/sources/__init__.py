@@ -1,16 +1,20 @@
-"""What an encoder learns from. The training loop depends on `Source` alone; renders and photographs are two of them."""
+"""What an encoder learns from. The training loop depends on `Source` alone; `faces` and `photographs` have one each."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 
 class GeneratorInLoop(Protocol):
-    """What the loop asks of a generator: w_avg [512], n_styles k, and what its network makes of z and of codes."""
+    """What the loop asks of a generator: w_avg [512], and what its network makes of z and of codes.
+
+    n_styles: k, slots of a code; slots_read: how many of them, from the first, reach its images
+    """
 
     w_avg: Tensor
     n_styles: int
+    slots_read: int
 
     def map(self, z: Tensor, psi: float = 1.0) -> Tensor:
         """z [B, 512] -> w [B, 512]."""
@@ -21,12 +25,25 @@ class GeneratorInLoop(Protocol):
         ...
 
 
+class Images(NamedTuple):
+    """What is learned from, or validated on.
+
+    x:     images [n, 3, h, w] in [-1, 1]
+    codes: their codes [n, k, 512], NaN where nobody knows them
+    px:    their own resolution [n], on the CPU; less than h where they were enlarged, see `detail`
+    """
+
+    x: Tensor
+    codes: Tensor
+    px: Tensor
+
+
 class Source(Protocol):
     """Images with a generator: all that the loop, its losses and its discriminators ask for.
 
     G:             the generator in the loop, whose images have the size that the encoder sees
     device:        of G, and of all that is drawn
-    slots:         style slots that the encoder has heads for; finer slots of a code repeat the last of them
+    slots:         style slots that reach the images of G; of a truncated generator not all
     start:         the network that the encoder begins as, or None for random weights
     average_image: G(w_avg), the first reconstruction of every image, [3, h, w]
     codes_scale:   standard deviation of w, the unit of the latent loss
@@ -56,15 +73,15 @@ class Source(Protocol):
         """
         ...
 
-    def batch(self, rng: torch.Generator, n: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """n images [n, 3, h, w] in [-1, 1] and their codes [n, k, 512], NaN where unknown; of these, those of `share`.
+    def batch(self, rng: torch.Generator, n: int, share: slice = slice(None)) -> Images:
+        """Of n images, those of `share`.
 
         rng: of `generator_for`; what is drawn depends on it alone
         """
         ...
 
-    def goal(self, x: Tensor, codes: Tensor) -> Tensor:
-        """What reconstructions of images x with these codes should look like, [n, 3, h, w]."""
+    def goal(self, images: Images) -> Tensor:
+        """What reconstructions of these images should look like, [n, 3, h, w]."""
         ...
 
     def real_images(self, rng: torch.Generator, n: int) -> Tensor:

@@ -147,18 +147,21 @@ def facts(images: Collection, workers: int = 0) -> dict[str, dict]:
     return {name: known[name] for name in files}
 
 
-def verdict(found: dict, domain: Domain) -> tuple[bool, str]:
-    """Whether training in `domain` can use a file of these `facts`, and what to say of it; often nothing."""
+def verdict(found: dict, domain: Domain, least: tuple[int, int] | None = None) -> tuple[bool, str]:
+    """Whether training in `domain` can use a file of these `facts`, and what to say of it; often nothing.
+
+    least: rows and columns that it must have; None: those of the encoder's input
+    """
     if "error" in found:
         return False, found["error"]
     mode, width, height = found["mode"], found["width"], found["height"]
     if mode != "RGB" and mode not in CONVERTED:
         return False, f"mode {mode}: a mask or a map, not a photograph of 8 bits"
-    rows, columns = domain.input_size
+    rows, columns = least or domain.input_size
     if domain.faces and abs(width - height) > 1:
         return False, f"{width} x {height}: not square; faces must be aligned, see rl.align"
     if width < columns or height < rows:
-        return False, f"{width} x {height}: smaller than the encoder's input, {columns} x {rows}"
+        return False, f"{width} x {height}: smaller than {columns} x {rows}"
     return True, "" if mode == "RGB" else f"mode {mode}, converted to RGB"
 
 

@@ -6,22 +6,25 @@ import json
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from restyle_lib import losses
-from restyle_lib.checkpoints.domains import Domain
+from restyle_lib.checkpoints.domains import DOMAINS, Domain
 from restyle_lib.generators.stylegan2 import keeping_rows
-from restyle_lib.images import PhotoError, open_photo, to_float, to_tensor, to_uint8
+from restyle_lib.images import PhotoError, downsample, open_photo, to_float, to_tensor, to_uint8
 from restyle_lib.inversion.inverter import Viewed
 from restyle_lib.paths import save_atomically
+from restyle_lib.training.sources import Images, detail
 from restyle_lib.training.sources.collection import Collection, collection, facts, verdict
 
+SMALLEST = 64  # px of a face that is still learned from
 ATTEMPTS = 100  # files in a row that may have become unreadable since they were checked
 
 
@@ -60,18 +63,14 @@ class Photographs:
             self.average_image = self.G.synthesize(G.w_avg[None])[0]
         source, self.workers = collection(images), workers
         usable = _checked(source, domain, workers, report)
-        if len(usable) < 2:
-            raise ValueError(
-                f"{images}: {len(usable)} usable images; training needs at least two"
-                + (f" (see {report})" if report else "")
-            )
         kept = min(validation, len(usable) // 2)
         self.files = usable[: len(usable) - kept]
         self._decoded = Decoded(source, domain, self.files)
-        stamps = source.files()
-        self._identity = hashlib.sha256(json.dumps([[name, stamps[name][0]] for name in usable]).encode()).hexdigest()
+        self._identity = identity_of(source, usable)
         heldout = Decoded(source, domain, usable[len(usable) - kept :])
-        self.validation = to_float(torch.stack([heldout[i, False] for i in range(kept)])).to(self.device)
+        self.validation = self._known_as(
+            to_float(torch.stack([heldout[i, False] for i in range(kept)])).to(self.device)
+        )
         self._next: tuple | None = None
         self._batches: Iterator[Tensor] = iter(())
 
@@ -87,8 +86,8 @@ class Photographs:
                 "name the same with --images, or use another folder or --no-resume"
             )
 
-    def batch(self, rng: torch.Generator, n: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """n images [n, 3, h, w] in [-1, 1], mirrored by chance; their codes are NaN.
+    def batch(self, rng: torch.Generator, n: int, share: slice = slice(None)) -> Images:
+        """n images, mirrored by chance, all at their full size.
 
         rng:   of `sources.generator_for`. Its seed numbers the batch, so that the workers know which ones come next
         share: of the n images, those of this process
@@ -101,11 +100,15 @@ class Photographs:
             self._batches = iter(loader)
         self._next = (number + 1, n, share)
         x = to_float(next(self._batches).to(self.device, non_blocking=True))
-        return x, torch.full((len(x), self.G.n_styles, len(self.G.w_avg)), torch.nan, device=self.device)
+        return self._known_as(x)
 
-    def goal(self, x: Tensor, codes: Tensor) -> Tensor:
-        """What a reconstruction should look like: x itself."""
-        return x
+    def _known_as(self, x: Tensor) -> Images:
+        codes = torch.full((len(x), self.G.n_styles, len(self.G.w_avg)), torch.nan, device=self.device)
+        return Images(x, codes, torch.full((len(x),), x.shape[2]))
+
+    def goal(self, images: Images) -> Tensor:
+        """What reconstructions should look like: the images themselves."""
+        return images.x
 
     def pairs(self, rng: torch.Generator, n: int) -> tuple[Tensor, Tensor, Tensor]:
         """Raises ValueError: pairs are learned from known codes."""
@@ -158,7 +161,7 @@ def permutation(total: int, epoch: int) -> Tensor:
 class Decoded:
     """Items (index, whether mirrored) -> uint8 [3, h, w] at the size of the encoder's input.
 
-    A file that has become unreadable since it was checked is reported, and the next one takes its place.
+    See `readable` for files that have become unreadable.
     """
 
     def __init__(self, source: Collection, domain: Domain, files: list[str]):
@@ -166,22 +169,76 @@ class Decoded:
 
     def __getitem__(self, item: tuple[int, bool]) -> Tensor:
         index, mirrored = item
-        for i in range(index, index + ATTEMPTS):
-            name = self.files[i % len(self.files)]
-            try:
-                with self.source.open(name) as file:
-                    x = to_uint8(to_tensor(self.domain.fit(open_photo(file, whole=True)))[0])
-                    return x.flip(2) if mirrored else x
-            except PhotoError as error:
-                print(f"left out {error}", file=sys.stderr)
-        raise PhotoError(
-            f"{self.source.path}: {ATTEMPTS} files in a row have become unreadable; is the disk still there?"
-        )
+        x = to_uint8(to_tensor(self.domain.fit(readable(self.source, self.files, index)))[0])
+        return x.flip(2) if mirrored else x
 
 
-def _checked(source: Collection, domain: Domain, workers: int, report: Path | None) -> list[str]:
-    """Names of the images that training can use; prints how many and why not the others, and writes the report."""
-    verdicts = {name: verdict(found, domain) for name, found in facts(source, workers).items()}
+class Crops:
+    """Aligned faces of a folder or zip archive, decoded when they are asked for; small ones keep their resolution.
+
+    The last `validation` of the usable images are kept for validation.
+    """
+
+    def __init__(self, images: Path, size: int, validation: int, report: Path | None = None):
+        """size: px at which they are seen; report: CSV file to be written, see `Photographs`.
+
+        Raises ValueError where too few images can be used.
+        """
+        self.source, self.size = collection(images), size
+        usable = _checked(self.source, DOMAINS["faces"], 0, report, (SMALLEST, SMALLEST))
+        self.identity = identity_of(self.source, usable)
+        kept = min(validation, len(usable) // 2)
+        self.files, self._kept = usable[: len(usable) - kept], usable[len(usable) - kept :]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        """The image [3, size, size] in [-1, 1], enlarged where it is small, and the px that it has of its own."""
+        return self._seen(readable(self.source, self.files, i))
+
+    def heldout(self, unknown: Callable[[int], Tensor]) -> Images:
+        """The images kept for validation; unknown(n): n codes that nobody knows."""
+        found = [self._seen(readable(self.source, self._kept, i)) for i in range(len(self._kept))]
+        x, px = zip(*found, strict=True)
+        return Images(torch.stack(x), unknown(len(x)), torch.tensor(px))
+
+    def _seen(self, photo: Image.Image) -> tuple[Tensor, int]:
+        side = min(photo.size)
+        x = to_tensor(photo.crop((0, 0, side, side)))
+        if side >= self.size:
+            return downsample(x, self.size)[0], self.size
+        return detail.enlarged(x[0], self.size).clamp(-1, 1), side
+
+
+def readable(source: Collection, files: list[str], first: int) -> Image.Image:
+    """The photograph of that number; one that has become unreadable is reported, and the next one takes its place.
+
+    Raises PhotoError where a hundred in a row are.
+    """
+    for i in range(first, first + ATTEMPTS):
+        try:
+            with source.open(files[i % len(files)]) as file:
+                return open_photo(file, whole=True)
+        except PhotoError as error:
+            print(f"left out {error}", file=sys.stderr)
+    raise PhotoError(f"{source.path}: {ATTEMPTS} files in a row have become unreadable; is the disk still there?")
+
+
+def identity_of(source: Collection, files: list[str]) -> str:
+    """What tells these images from others, wherever they lie: their names and sizes."""
+    stamps = source.files()
+    return hashlib.sha256(json.dumps([[name, stamps[name][0]] for name in files]).encode()).hexdigest()
+
+
+def _checked(
+    source: Collection, domain: Domain, workers: int, report: Path | None, least: tuple[int, int] | None = None
+) -> list[str]:
+    """Names of the images that training can use; prints how many and why not the others, and writes the report.
+
+    least: see `collection.verdict`. Raises ValueError for fewer than two.
+    """
+    verdicts = {name: verdict(found, domain, least) for name, found in facts(source, workers).items()}
     remarks = [(name, "converted" if used else "left out", why) for name, (used, why) in verdicts.items() if why]
     usable = [name for name, (used, _) in verdicts.items() if used]
     counts = ", ".join(f"{count} {what}" for what, count in Counter(what for _, what, _ in remarks).items())
@@ -191,6 +248,9 @@ def _checked(source: Collection, domain: Domain, workers: int, report: Path | No
     print("".join(said))
     if report:
         save_atomically(lambda temporary: _write(temporary, remarks), report)
+    if len(usable) < 2:
+        where = f" (see {report})" if report else ""
+        raise ValueError(f"{source.path}: {len(usable)} usable images; training needs at least two{where}")
     return usable
 
 

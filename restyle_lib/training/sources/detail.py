@@ -1,0 +1,60 @@
+"""Small photographs keep their own resolution: reconstructions are averaged to it before the two are compared.
+
+An encoder sees such a photograph enlarged. Beside it stands a reconstruction that was area-averaged to the photograph's
+size and enlarged alike, and losses compare the two; so nothing is asked of the generator that nobody can see. Both are
+linear: each resolution is one matrix M, and an image becomes M x M'.
+"""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from restyle_lib.training.sources import GeneratorInLoop
+
+
+def at(images: Tensor, px: Tensor) -> Tensor:
+    """Images [n, 3, s, s] with no more detail than images of px [n] have, enlarged to s again; s or more: as they are.
+
+    px: on the CPU, each at least 1
+    """
+    size = images.shape[-1]
+    if bool((px >= size).all()):
+        return images
+    m = torch.stack([_blur(min(int(p), size), size, images.device) for p in px])[:, None]
+    with torch.autocast(images.device.type, enabled=False):
+        return m @ images.float() @ m.transpose(2, 3)
+
+
+def enlarged(image: Tensor, size: int) -> Tensor:
+    """A square image [..., r, r] at size px, by bicubic interpolation; may leave its range a little."""
+    m = _enlarge(image.shape[-1], size, image.device)
+    return m @ image @ m.T
+
+
+class SeenAt:
+    """A generator whose images have the detail of the images beside which they are put; see `at`."""
+
+    def __init__(self, G: GeneratorInLoop, px: Tensor):
+        self.G, self.px = G, px
+        self.w_avg, self.n_styles, self.slots_read, self.map = G.w_avg, G.n_styles, G.slots_read, G.map
+
+    def synthesize(self, codes: Tensor) -> Tensor:
+        """Codes [n, k, 512] -> images [n, 3, s, s]."""
+        return at(self.G.synthesize(codes), self.px)
+
+
+@lru_cache(maxsize=64)
+def _enlarge(r: int, size: int, device: torch.device) -> Tensor:
+    """[size, r]: how r pixels in a row become `size`."""
+    rows = torch.eye(r)[None, :, None, :]  # r images of one row
+    enlarge = F.interpolate(rows, (1, size), mode="bicubic", align_corners=False)[0, :, 0].T
+    return enlarge.contiguous().to(device)
+
+
+@lru_cache(maxsize=64)
+def _blur(r: int, size: int, device: torch.device) -> Tensor:
+    """[size, size]: area-averaging to r pixels, then `_enlarge`; of as many pixels as there are, nothing."""
+    whole = torch.eye(size, device=device)
+    return whole if r == size else _enlarge(r, size, device) @ F.adaptive_avg_pool1d(whole, r).T
