@@ -34,8 +34,8 @@ from restyle_lib.training.full_scale import Files
 from restyle_lib.training.objective import critics_of
 from restyle_lib.training.sources import generator_for
 
-GEOMETRIES = {"FFHQ 1024": (4,), "embedded, 64": (8, 16)}  # with batch sizes
-BATCHES = {"FFHQ 1024": 2, "embedded, 64": 6}  # of 5 refinement steps, of which the first only warms up
+GEOMETRIES = {"FFHQ 1024": (4,), "embedded": (4,)}  # with batch sizes
+BATCHES = {"FFHQ 1024": 2, "embedded": 3}  # of 5 refinement steps, of which the first only warms up
 PIECES = {"ours, half a batch at a time": 2, "ours, a quarter at a time": 4}  # and how many make a batch
 FORMULATIONS = ("plain", "ours", *PIECES, "ours, checkpointing")
 
@@ -60,7 +60,7 @@ class PerSample:
 def plain(job: train.Job, batches: int) -> dry_run.Probe:
     """The plain formulation on the batches of a job; see `dry_run.probe` for what it measures."""
     settings, source = job.settings, job.source
-    shape = (settings.in_channels, source.slots, source.G.n_styles)
+    shape = (settings.in_channels, source.G.n_styles)
     encoder = encoders.build(*shape, settings.design, settings.progressive).to(source.device)
     critics = critics_of(settings, source.device)
     optimizer = optimizers.build(settings, list(encoder.parameters()))
@@ -70,7 +70,7 @@ def plain(job: train.Job, batches: int) -> dry_run.Probe:
     for i in range(batches):
         if i == 1:  # the first warms up
             begin = time.perf_counter()
-        x, _ = source.batch(generator_for(settings.seed, i), settings.batch)
+        x = source.batch(generator_for(settings.seed, i), settings.batch).x
 
         def learn(t: int, w: torch.Tensor, y: torch.Tensor, x: torch.Tensor = x) -> None:
             with torch.no_grad():
@@ -95,8 +95,13 @@ def row(geometry: str, batch: int, formulation: str, batches: int) -> dict:
     device = precision.best_device()
     override = {"batch": batch, "long_every": 0, "validation": 2} | choices(formulation, batch)
     with tempfile.TemporaryDirectory() as folder:
-        if geometry == "embedded, 64":
-            only_images = {"lambda_latent": 0, "lambda_prior": 0, "decay": 0}  # the paper's losses, as in plain
+        if geometry == "embedded":
+            only_images = {
+                "lambda_latent": 0,
+                "lambda_prior": 0,
+                "loop_passes": 1000,
+                "disturbed": 0,
+            }  # the paper's losses, as in plain
             job = train.embedded_job("restyle-psp", override | only_images, device, few=True)
         else:
             files = dry_run.with_stand_ins(Files(), DOMAINS["faces"], Path(folder))

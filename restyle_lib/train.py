@@ -7,7 +7,7 @@ import platform
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import tyro
@@ -56,7 +56,7 @@ def run(
     out: Path = Path("runs"),
     resume: bool = True,
     ship: bool = False,
-    override: Annotated[dict[str, float], tyro.conf.arg(metavar="KEY VALUE")] = {},  # noqa: B006 (never changed)
+    override: Annotated[dict[str, float | str], tyro.conf.arg(metavar="KEY VALUE")] = {},  # noqa: B006 (never changed)
     dry_run: bool = False,
     domain: str | None = None,
     generator: Path | None = None,
@@ -148,23 +148,21 @@ def carry_out(
 
 def embedded_job(
     name: str,
-    override: dict[str, float],
+    override: dict[str, float | str],
     device: torch.device,
     images: Path | None = None,
     few: bool = False,
     report: Path | None = None,
-    **changes: Any,
 ) -> Job:
     """The training of an encoder of the embedded faces.
 
-    images:  photographs to learn from beside renders, a folder or zip archive of aligned faces
-    few:     with few renders, for a look at its cost
-    report:  file for what is wrong with the photographs
-    changes: further settings to change, of any type
+    images: photographs to learn from beside renders, a folder or zip archive of aligned faces
+    few:    with few renders, for a look at its cost
+    report: file for what is wrong with the photographs
     """
     if name not in SETTINGS:
         raise ValueError(f"no inverter {name!r}; there are {', '.join(SETTINGS)}")
-    settings = dataclasses.replace(change(SETTINGS[name], override), **changes)
+    settings = change(SETTINGS[name], override)
     drawn = dataclasses.replace(settings, renders=20, validation=4) if few else settings
     whole, in_loop = (load_generator(each).to(device) for each in ("faces-1024", settings.generator))
     G = Viewed(in_loop, (settings.size, settings.size))
@@ -185,7 +183,7 @@ def embedded_job(
 def full_size_job(
     name: str,
     domain: str,
-    override: dict[str, float],
+    override: dict[str, float | str],
     files: Files,
     workers: int,
     device: torch.device,
@@ -211,7 +209,7 @@ def full_size_job(
     return Job(name, settings, pool, pool.validation, {"images": len(pool.files)}, moco)
 
 
-def change(settings, override: dict[str, float]):
+def change(settings, override: dict[str, float | str]):
     """The settings with some replaced; a value takes the type of the one it replaces."""
     known = {field.name: type(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
     override = {key.replace("-", "_"): value for key, value in override.items()}

@@ -15,15 +15,15 @@ from accelerate import PartialState
 
 import restyle_lib as rl
 from restyle_lib import encoders, precision
+from restyle_lib.train import embedded_job
 from restyle_lib.training import checkpoint as state
 from restyle_lib.training import loop, processes
 from restyle_lib.training.settings import SETTINGS, Settings
-from restyle_lib.training.sources.renders import Pool
 
 # Every phase, known and unknown codes, a discriminator with its pool and a step of R1, and styles set free on the way.
 SMALL = {"warmup_passes": 60, "warmup_batch": 4, "replay_passes": 8, "replay_states": 4, "replay_batch": 2}
-SMALL |= {"loop_passes": 30, "batch": 2, "renders": 20, "cut_samples": 20, "validation": 1, "validate_every": 100}
-SMALL |= {"checkpoint_every": 17}
+SMALL |= {"loop_passes": 30, "batch": 2, "renders": 20, "validation": 1, "validate_every": 100}
+SMALL |= {"checkpoint_every": 17, "init": "", "size": 64, "generator": "faces-64", "discriminator_lr": 1e-4}
 # Of accelerate's launchers, that of --multi_gpu starts processes on CPUs too; --cpu would need MPI for it.
 LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--main_process_port", "0", "--num_processes"]
 
@@ -36,8 +36,8 @@ def train(out: Path, count: int) -> None:
     """In fp32, where sums over halves of a batch differ by little."""
     assert PartialState(cpu=True).num_processes == count
     precision.has_fast_bf16 = lambda device: False
-    pool = Pool(rl.load_generator("faces-1024"), rl.load_generator("faces-64"), settings())
-    loop.train(settings(), out, pool, log_every=1)
+    job = embedded_job("restyle-e4e", SMALL, torch.device("cpu"))
+    loop.train(job.settings, out, job.source, log_every=1)
 
 
 def launch(count: int, *arguments) -> None:
@@ -58,7 +58,7 @@ def apart(a: Path, b: Path) -> float:
     x = torch.rand(4, 6, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     residuals = []
     for out in (a, b):
-        encoder = encoders.build(6, 8, 16, settings().design, settings().progressive)
+        encoder = encoders.build(6, 16, settings().design, settings().progressive)
         encoder.load_state_dict(state.newest(out)["ema"])
         with torch.no_grad():
             residuals.append(encoder(x))

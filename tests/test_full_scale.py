@@ -61,7 +61,7 @@ def test_a_domain_is_trained_as_it_is_inverted(photographs, tmp_path):
 
 
 def test_folding_does_not_change_what_was_trained(photographs, tmp_path):
-    encoder = encoders.build(6, 6, 6, "resnet34-pyramid", progressive=True)
+    encoder = encoders.build(6, 6, "resnet34-pyramid", progressive=True)
     with torch.no_grad():
         for _ in range(2):
             encoder.train()(torch.randn(2, 6, 64, 64))
@@ -136,7 +136,7 @@ def test_resnet34_begins_as_torchvisions(tmp_path):
             norm.running_var.uniform_(0.5, 1.5)
     torch.save(theirs.state_dict(), tmp_path / "resnet34-b627a593.pth")
     backbone = pretrained.load_backbone(tmp_path / "resnet34-b627a593.pth", "resnet34")
-    encoder = encoders.build(6, 8, 8, "resnet34").eval()
+    encoder = encoders.build(6, 8, "resnet34").eval()
     encoder.begin_as(backbone)
     weight = encoder.backbone.conv1.weight
     assert torch.equal(weight[:, :3], theirs.conv1.weight) and weight[:, 3:].std().item() == pytest.approx(1, abs=0.05)
@@ -155,7 +155,7 @@ def test_ir_se50_begins_as_arcface_and_other_files_are_refused(tmp_path):
     public = theirs.state_dict() | {"output_layer.3.weight": torch.zeros(512, 25088)}
     torch.save(public, tmp_path / "model_ir_se50.pth")
     backbone = pretrained.load_backbone(tmp_path / "model_ir_se50.pth", "ir_se50")
-    encoder = encoders.build(3, 18, 18, "ir_se50-pyramid", progressive=True)
+    encoder = encoders.build(3, 18, "ir_se50-pyramid", progressive=True)
     encoder.begin_as(backbone)
     assert all(torch.equal(x, theirs.state_dict()[name]) for name, x in encoder.backbone.state_dict().items())
     with pytest.raises(CheckpointError, match=r"not the public resnet34.*resnet34-\*\.pth is meant"):

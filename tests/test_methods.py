@@ -13,7 +13,7 @@ def encoders():
 
 
 def test_every_shipped_encoder_of_faces_has_its_place():
-    faces = {name for name in shipped_inverters() if name.startswith("faces/")} - {"faces/start"}
+    faces = {name for name in shipped_inverters() if name.startswith("faces/")}
     assert set(methods.shipped().values()) == faces
 
 
@@ -23,9 +23,7 @@ def test_every_method_has_a_colour_of_its_own():
 
 
 def test_what_is_not_shipped_is_left_out(monkeypatch):
-    monkeypatch.setattr(
-        methods, "shipped_inverters", lambda: ["faces/start", "toon/restyle-psp", "faces/e4e", "faces/psp"]
-    )
+    monkeypatch.setattr(methods, "shipped_inverters", lambda: ["toon/restyle-psp", "faces/e4e", "faces/psp"])
     assert list(methods.shipped()) == ["pSp", "e4e"]
     assert methods.searches(methods.shipped()) == ["Optimization, W", "Optimization, W+", "Hybrid, pSp"]
 

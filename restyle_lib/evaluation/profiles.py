@@ -14,7 +14,7 @@ class Profile:
     images: int
     """Held-out renders that methods are compared on."""
     cartoons: int
-    """Of these, how many 06_bootstrapping draws at 1024 px (0.3 s each on two cores)."""
+    """Of these, how many 06_bootstrapping turns into cartoons."""
     searched: int
     """Of these, how many optimization and the hybrids search codes for (0.3 s a step on two cores)."""
     budgets: list[int]
@@ -31,7 +31,7 @@ class Profile:
     """Faces in the pictures of the generator tour and of the step grids."""
     hybrid_steps: int
     """Steps of optimization that go on from the encoder's code of a photograph."""
-    training: dict[str, float]
+    training: dict[str, float | str]
     """Settings that 01_train_encoders overrides, see restyle_lib/training/settings.py; none in "full"."""
 
     @property
@@ -50,6 +50,15 @@ class Profile:
         return REPRODUCED / self.name
 
 
+# From random weights, at a size and with a generator that take minutes instead of days on two cores.
+SKETCH: dict[str, float | str] = {
+    "init": "",
+    "size": 64,
+    "generator": "faces-64",
+    "loop_lr": 4e-4,
+    "checkpoint_every": 500,
+}
+
 PROFILES = {
     "smoke": Profile(
         name="smoke",
@@ -64,23 +73,23 @@ PROFILES = {
         samples=2,
         hybrid_steps=3,
         training={
+            **SKETCH,
             "warmup_passes": 64,
-            "replay_passes": 40,
+            "warmup_batch": 16,
+            "replay_passes": 20,
             "replay_states": 4,
             "replay_batch": 2,
-            "loop_passes": 30,
+            "loop_passes": 20,
             "batch": 2,
             "renders": 10,
-            "cut_samples": 20,
             "validation": 4,
             "validate_every": 4,
-            "checkpoint_every": 2,
         },
     ),
     "default": Profile(
         name="default",
         images=40,
-        cartoons=12,
+        cartoons=20,
         searched=12,
         budgets=[15, 40],
         timed=4,
@@ -90,19 +99,22 @@ PROFILES = {
         samples=6,
         hybrid_steps=40,
         training={
-            "replay_passes": 400,
+            **SKETCH,
+            "warmup_passes": 3200,
+            "warmup_batch": 32,
+            "replay_passes": 800,
             "replay_states": 32,
+            "replay_batch": 8,
             "loop_passes": 200,
             "renders": 100,
-            "cut_samples": 400,
             "validation": 20,
-            "validate_every": 30,
+            "validate_every": 60,
         },
     ),
     "full": Profile(
         name="full",
         images=2000,
-        cartoons=2000,
+        cartoons=200,
         searched=200,
         budgets=[50, 150, 500],
         timed=20,

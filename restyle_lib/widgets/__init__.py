@@ -20,8 +20,6 @@ from restyle_lib.widgets.steps import StepsPanel
 
 __all__ = ["Explorer", "Session", "explore"]
 
-NOT_OFFERED = {"faces/start"}  # what the other encoders began as
-
 
 class Explorer(ipw.VBox):
     """All panels; `session` is what they share."""
@@ -60,4 +58,4 @@ def explore(methods: Sequence[str] | None = None, steps: int = 5, renders: int =
     steps:   how many to begin with
     renders: how many held-out renders to offer beside the two photographs
     """
-    return Explorer(methods or [name for name in shipped_inverters() if name not in NOT_OFFERED], steps, renders)
+    return Explorer(methods or shipped_inverters(), steps, renders)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from restyle_lib import encoders
-from restyle_lib.faces.identity import MAP_CHANNELS, MAP_SIZES, recognise_in_place
+from restyle_lib.faces.identity import MAP_CHANNELS, MAP_STRIDES, recognise_in_place
 
 DESIGNS = ("simplified-256", "pyramid-256")
 
@@ -12,7 +12,7 @@ DESIGNS = ("simplified-256", "pyramid-256")
 def trained(design: str, in_channels: int) -> torch.nn.Module:
     """An encoder whose heads say something."""
     torch.manual_seed(0)
-    encoder = encoders.build(in_channels, 16, 16, design).eval()
+    encoder = encoders.build(in_channels, 16, design).eval()
     for name, p in encoder.named_parameters():
         if "out.weight" in name:
             torch.nn.init.normal_(p, std=0.05)
@@ -27,7 +27,7 @@ def images():
 @pytest.mark.parametrize("design", DESIGNS)
 @torch.no_grad()
 def test_training_starts_from_no_change(design, images):
-    encoder = encoders.build(6, 16, 16, design)
+    encoder = encoders.build(6, 16, design)
     assert encoder(images).shape == (2, 16, 512) and not encoder(images).any()
     assert 6e6 < sum(p.numel() for p in encoder.parameters()) < 12e6
 
@@ -36,7 +36,7 @@ def test_training_starts_from_no_change(design, images):
 @torch.no_grad()
 def test_one_begins_as_another(design, progressive, images):
     start = trained("simplified-256", 6)
-    encoder = encoders.build(6, 16, 16, design, progressive).eval()
+    encoder = encoders.build(6, 16, design, progressive).eval()
     encoder.begin_as(start)
     expected = start(images)
     if progressive:  # the first head speaks for all
@@ -48,7 +48,7 @@ def test_one_begins_as_another(design, progressive, images):
 def test_a_pyramid_begins_as_a_simplified_encoder(images):
     """Its coarse heads say the same; the finer ones see the same map, enlarged."""
     start = trained("simplified-256", 6)
-    encoder = encoders.build(6, 16, 16, "pyramid-256").eval()
+    encoder = encoders.build(6, 16, "pyramid-256").eval()
     encoder.begin_as(start)
     found, expected = encoder(images), start(images)
     assert torch.allclose(found[:, :3], expected[:, :3], atol=1e-5)
@@ -63,23 +63,24 @@ def test_a_one_pass_encoder_takes_what_sees_the_image(images):
     for face, channels in zip(start.body.face, MAP_CHANNELS, strict=True):
         face.weight[:, channels:] = 0
     start.heads.person.weight[:, 128:] = 0
-    encoder = encoders.build(3, 16, 16, "simplified-256").eval()
+    encoder = encoders.build(3, 16, "simplified-256").eval()
     encoder.begin_as(start)
     assert torch.allclose(encoder(images[:, :3]), start(images), atol=1e-5)
 
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="another design"):
-        encoders.build(6, 16, 16, "simplified-256").begin_as(encoders.build(6, 16, 16, "pyramid-256"))
-    with pytest.raises(ValueError, match="8 heads"):
-        encoders.build(6, 8, 16, "simplified-256")
+        encoders.build(6, 16, "simplified-256").begin_as(encoders.build(6, 16, "pyramid-256"))
+    with pytest.raises(ValueError, match="5 channels"):
+        encoders.build(5, 16, "simplified-256")
 
 
 @torch.no_grad()
 def test_maps_of_the_face_lie_where_the_face_is(images):
     embeddings, maps = recognise_in_place(images[:, :3])
     assert embeddings.shape == (2, 128)
-    for each, channels, size in zip(maps, MAP_CHANNELS, MAP_SIZES, strict=True):
+    for each, channels, stride in zip(maps, MAP_CHANNELS, MAP_STRIDES, strict=True):
+        size = 256 // stride
         assert each.shape == (2, channels, size, size)
         assert not each[:, :, : size // 4].any() and not each[:, :, :, : size // 8].any()
         assert each[:, :, size // 2, size // 2].any()
