@@ -192,7 +192,7 @@ def test_training_uses_the_good_ones_and_lists_each_other(everything, tmp_path, 
     # more than 8 bits are a depth map rather than a photograph; the rest of what shows the face is learned from
     more_bits = {"16-bit-grey", "16-bit-grey-tiff", "32-bit-grey-tiff", "float-tiff", "lab-tiff", "nan", "infinite"}
     assert {name for name in looked_at & set(SHOWS_FACE) if KINDS[name].same} - more_bits <= used
-    x, _ = pool.batch(generator_for(0, 0), 4)
+    x = pool.batch(generator_for(0, 0), 4).x
     assert x.shape == (4, 3, 256, 256) and x.abs().max() <= 1
     assert f"{len(listed)} left out" in capsys.readouterr().out
 

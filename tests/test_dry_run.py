@@ -12,6 +12,7 @@ from restyle_lib.training import full_scale
 from restyle_lib.training.full_scale import Files
 from restyle_lib.training.schedule import Schedule
 from restyle_lib.training.settings import SETTINGS
+from restyle_lib.training.sources import Images
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +23,7 @@ def two_batches(monkeypatch):
 
 def test_of_the_embedded_faces(tmp_path, capsys):
     override = {"warmup_passes": 640, "replay_passes": 60, "replay_states": 4, "replay_batch": 2, "batch": 2}
+    override |= {"loop_passes": 40, "init": "", "size": 64, "generator": "faces-64"}
     assert train.run("restyle-psp", tmp_path, override=override, dry_run=True) is None
     told = capsys.readouterr().out
     settings = train.change(SETTINGS["restyle-psp"], override)
@@ -43,7 +45,7 @@ def test_of_a_domain_without_any_file(tmp_path, capsys):
     override = {"batch": 1, "steps": 1}
     with pytest.warns(UserWarning, match="no MoCo"):
         job = train.full_size_job("restyle-psp", "own", override, files, 0, torch.device("cpu"))
-    table = dry_run.networks(job.settings, job.source, job.heldout[:1]).set_index("network")
+    table = dry_run.networks(job.settings, job.source, Images(*(part[:1] for part in job.heldout))).set_index("network")
     assert table.loc["encoder", "M parameters"] == pytest.approx(21.3 + 6 * 9.7, rel=0.02)  # ResNet34 and six heads
     step = table["GMAC per image"]
     assert step["encoder"] > 17 and step["a step, forward and backward"] > 3 * step["encoder"]

@@ -76,7 +76,7 @@ def test_folding_does_not_change_what_was_trained(photographs, tmp_path):
 def test_cars_keep_their_crop_and_proportions(photographs, tmp_path, capsys):
     G = rl.load_generator(generator(tmp_path / "cars.pt", 512))
     pool = Photographs(G, DOMAINS["cars"], photographs, validation=3)
-    assert pool.average_image.shape == (3, 192, 256) and pool.validation.shape == (3, 3, 192, 256)
+    assert pool.average_image.shape == (3, 192, 256) and pool.validation.x.shape == (3, 3, 192, 256)
     draws = [pool.batch(torch.Generator().manual_seed(5), 12) for _ in range(2)]
     assert torch.equal(draws[0][0], draws[1][0]) and draws[0][0].shape == (12, 3, 192, 256)
     assert draws[0][1].isnan().all() and draws[0][1].shape == (12, 16, 512)

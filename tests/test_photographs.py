@@ -73,10 +73,10 @@ def test_every_data_set_is_read_as_it_comes_as_folder_and_as_zip(layout, tmp_pat
     folder = photographs(tmp_path / "set", domain)
     archive = photographs(pack(tmp_path / "set", tmp_path / "set.zip"), domain)
     assert len(folder.files) == COUNT - 1 and folder.files == archive.files
-    x, codes = folder.batch(generator_for(0, 0), 3)
+    x, codes, _ = folder.batch(generator_for(0, 0), 3)
     assert x.shape == (3, 3, *domain.input_size) and x.min() >= -1 and x.max() <= 1 and codes.isnan().all()
     assert torch.equal(x, archive.batch(generator_for(0, 0), 3)[0])
-    assert torch.equal(folder.validation, archive.validation) and len(folder.validation) == 1
+    assert torch.equal(folder.validation.x, archive.validation.x) and len(folder.validation.x) == 1
 
 
 def test_what_cannot_be_used_is_listed_and_left_out(tmp_path, capsys):
@@ -101,7 +101,7 @@ def test_what_cannot_be_used_is_listed_and_left_out(tmp_path, capsys):
     assert all(what == "left out" for name, (what, _) in listed.items() if name != "grey.png")
     assert "mode I" in listed["depth.png"][1] and "512 x 100" in listed["flat.png"][1]
     assert "truncated" in listed["cut.jpg"][1] and "empty" in listed["empty.jpg"][1]
-    assert len(pool.files) + len(pool.validation) == COUNT + 1
+    assert len(pool.files) + len(pool.validation.x) == COUNT + 1
     assert "6 of 12 images can be used; 6 left out, 1 converted" in capsys.readouterr().out
 
 

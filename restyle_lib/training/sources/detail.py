@@ -19,8 +19,8 @@ def at(images: Tensor, px: Tensor) -> Tensor:
 
     px: on the CPU, each at least 1
     """
-    size = images.shape[-1]
-    if bool((px >= size).all()):
+    size = images.shape[-2]
+    if bool((px >= size).all()):  # so are all that are not square
         return images
     m = torch.stack([_blur(min(int(p), size), size, images.device) for p in px])[:, None]
     with torch.autocast(images.device.type, enabled=False):
