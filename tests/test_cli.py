@@ -152,6 +152,12 @@ def test_photographs_of_one_name_do_not_overwrite_each_other(photos, tmp_path):
     assert (tmp_path / "out" / "good-2-1024.png").exists()
 
 
+def test_names_that_some_systems_take_for_one_are_kept_apart():
+    taken = set()
+    names = [cli._unique(stem, taken) for stem in ("IMG", "img", "caf\u00e9", "cafe\u0301", "img-2", "IMG")]
+    assert names == ["IMG", "img-2", "caf\u00e9", "cafe\u0301-2", "img-2-2", "IMG-3"]
+
+
 def test_an_official_checkpoint_inverts_and_converts(photos, tmp_path):
     official, ours = tmp_path / "restyle_psp_ffhq_encode.pt", tmp_path / "mine.safetensors"
     torch.save(random_checkpoint("faces", size=16, mapping=1), official)
@@ -293,6 +299,33 @@ def test_a_call_that_was_stopped_goes_on(photos, tmp_path):
     third = run()
     assert {name for name in third if third[name] > second[name]} == {name for name in first if name.startswith("sky")}
     assert all(run(steps=2)[name] > third[name] for name in first), "of other settings"
+
+
+@pytest.mark.parametrize("grid", [None, "-1:1:2"])
+def test_edits_that_were_stopped_go_on(photos, tmp_path, grid):
+    torch.save(random_checkpoint("church", size=16, mapping=1), tmp_path / "church.pt")
+    for name, seed in (("one", 1), ("two", 2)):
+        torch.save(torch.randn(512, generator=torch.Generator().manual_seed(seed)), tmp_path / f"{name}.pt")
+    folder, out, model = tmp_path / "folder", tmp_path / "out", str(tmp_path / "church.pt")
+    folder.mkdir()
+    for name in ("good.png", "sky.png"):
+        (folder / name).write_bytes((photos / name).read_bytes())
+
+    def run(strength: float = 2) -> dict[str, int]:
+        directions = [str(tmp_path / "one.pt"), str(tmp_path / "two.pt")]
+        assert cli.edit([folder], out, directions, strength, grid, steps=1, model=model, device="cpu") == 0
+        return {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+
+    first = run()
+    assert len(first) == (4 if grid else 10) and run() == first, "all of it is there"
+    torn = out / ("good-edits-grid.png" if grid else "good-one+2-16.png")
+    torn.unlink()
+    second = run()
+    assert {name for name in first if second[name] > first[name]} == {name for name in first if "good" in name}
+    torch.save(torch.zeros(512), tmp_path / "one.pt")  # another direction of the same name
+    third = run()
+    assert all(third[name] > second[name] for name in first)
+    assert (run(3) == third) == bool(grid), "a grid has strengths of its own"
 
 
 def test_without_the_shipped_weights_one_line_says_so(tmp_path, monkeypatch):

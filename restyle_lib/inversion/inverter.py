@@ -299,5 +299,5 @@ def _from_official(
 
 def shipped_inverters() -> list[str]:
     """Names of the inverters in data/weights/."""
-    recipes = (json.loads(path.read_text()) for path in sorted(WEIGHTS.glob("*.json")))
+    recipes = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(WEIGHTS.glob("*.json")))
     return [recipe["inverter"] for recipe in recipes if "inverter" in recipe]
