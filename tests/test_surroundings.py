@@ -296,6 +296,16 @@ def test_nothing_is_of_one_system_alone():
         assert not joined.search(text), f"{path}: {joined.search(text)}"
 
 
+def test_only_the_table_of_assets_is_fetched():
+    """Whatever comes over the network has its hash there, and pip compares it."""
+    fetching = re.compile(
+        r"urlopen|urlretrieve|import requests|hub\.load|from_url|\"download\"|pretrained=True|wget|curl"
+    )
+    found = {path.name for path in sources() if fetching.search(path.read_text(encoding="utf-8"))}
+    assert found == {"assets.py"}
+    assert all(len(hash) == 64 for package in assets.PACKAGES.values() for hash in package.files.values())
+
+
 def test_no_tracked_file_has_a_name_that_a_system_refuses():
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True).stdout.decode()
     names = listed.split("\0")[:-1]
