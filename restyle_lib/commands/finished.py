@@ -1,12 +1,23 @@
-"""What an earlier call of `restyle invert` has finished in its folder, so that one that was stopped goes on there."""
+"""What an earlier call of `restyle invert` or `edit` has finished in its folder, so that the next goes on there."""
 
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
 from restyle_lib.images import PhotoError, open_file
+
+
+class Results(NamedTuple):
+    """The files that a call leaves of each photograph, by what their names add to its name."""
+
+    last: str
+    """The latents that are written when all else is there, and say so, see `note`."""
+    others: list[str]
+    settings: str = ""
+    """What they depend on beside the inversion."""
 
 
 def key_of(photo: Path, settings: str) -> str:
@@ -27,22 +38,19 @@ def note(key: str, faces: int) -> dict[str, str]:
     return {"finished": f"{key} {faces}"}
 
 
-def names(out: Path, key: str, following: Callable[[], str], endings: list[str]) -> list[str]:
-    """Names of a photograph's results, where all of them are in the folder `out`, one for each of its faces; else none.
+def count(out: Path, key: str, following: Callable[[], str], results: Results) -> int:
+    """How many faces of a photograph the folder `out` has all results of; 0 where it lacks any.
 
     following: the names that results of this photograph get, one after the other
-    endings:   of the files beside NAME.safetensors
     """
-    found: list[str] = []
-    while key:
+    n, faces = 0, 1
+    while key and n < faces:
         name = following()
-        said, _, faces = _said(out / f"{name}.safetensors").partition(" ")
-        if said != key or not all((out / f"{name}{ending}").is_file() for ending in endings):
-            return []
-        found.append(name)
-        if len(found) >= int(faces):
-            break
-    return found
+        said, _, number = _said(out / f"{name}{results.last}").partition(" ")
+        if said != key or not all((out / f"{name}{other}").is_file() for other in results.others):
+            return 0
+        n, faces = n + 1, int(number)
+    return n
 
 
 def _said(path: Path) -> str:

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from restyle_lib.images import downsample, to_uint8
-from restyle_lib.paths import cache_dir, save_atomically
+from restyle_lib.paths import cache_dir, keep
 
 POOL_SEED = 1_000_000  # of the renders that everything trains on
 
@@ -66,26 +65,25 @@ def renders(G, name: str, n: int, seed: int, codes: Callable = training_codes, s
     """
     folder = cache_dir() / "renders" / f"{name}-seed{seed}-by{shard}"
     paths = [folder / f"{i:05d}.safetensors" for i in range(-(-n // shard))]
-    if missing := [i for i, path in enumerate(paths) if not path.exists()]:
-        with tqdm(total=len(missing) * shard, desc=f"rendering {name}", unit="image") as progress:
-            for i in missing:
-                if paths[i].exists():  # another process was there first
-                    progress.update(shard)
-                    continue
-                _render_shard(G, codes(G, shard, seed + i), paths[i], progress)
-    parts = {"images": [], "codes": []}
-    for path in paths:
-        with safe_open(path, "pt") as file:
-            for key, part in parts.items():
-                part.append(file.get_tensor(key))
-    return Renders(torch.cat(parts["images"])[:n], torch.cat(parts["codes"])[:n].float())
+    missing = {path for path in paths if not path.exists()}
+    parts = []
+    with tqdm(total=len(missing) * shard, desc=f"rendering {name}", unit="image", disable=not missing) as progress:
+        for i, path in enumerate(paths):
+            if path.exists():  # also where another process was there first
+                progress.update(shard if path in missing else 0)
+                parts.append(load_file(path))
+            else:
+                parts.append(_render_shard(G, codes(G, shard, seed + i), path, progress))
+    images, found = (torch.cat([part[key] for part in parts]) for key in ("images", "codes"))
+    return Renders(images[:n], found[:n].float())
 
 
 @torch.no_grad()
-def _render_shard(G, codes: Tensor, path: Path, progress: tqdm) -> None:
+def _render_shard(G, codes: Tensor, path: Path, progress: tqdm) -> dict[str, Tensor]:
     images = []
     for code in codes.split(1):  # one at a time: larger batches fall out of the cache and are slower on a CPU
         images.append(to_uint8(downsample(G.synthesize(code), 256)))
         progress.update()
     tensors = {"images": torch.cat(images).cpu().contiguous(), "codes": codes.cpu().contiguous()}
-    save_atomically(lambda temporary: save_file(tensors, temporary), path)
+    keep(lambda temporary: save_file(tensors, temporary), path)
+    return tensors

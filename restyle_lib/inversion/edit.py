@@ -143,7 +143,7 @@ def _plain(direction: Tensor) -> Tensor:
 @cache
 def deviations() -> Tensor:
     """Standard deviations [5] of the labels in W, in the order of `attributes.NAMES`: what one unit is worth."""
-    labels = json.loads(SHIPPED.with_suffix(".json").read_text())["labels"]
+    labels = json.loads(SHIPPED.with_suffix(".json").read_text(encoding="utf-8"))["labels"]
     return torch.tensor([labels[name]["standard deviation"] for name in attributes.NAMES])
 
 

@@ -103,29 +103,36 @@ class Inverter(nn.Module):
         return load_generator(f"{self.G.family}-1024") if cut else self.G
 
     @torch.no_grad()
-    def invert(self, images: Tensor, steps: int = 5, callback: Callback | None = None) -> Inversion:
+    def invert(
+        self, images: Tensor, steps: int = 5, callback: Callback | None = None, tolerance: float = 0.0
+    ) -> Inversion:
         """Inverts aligned images [B, 3, h, w] in [-1, 1], of any size in the proportions of the encoder's input.
 
         Larger images are area-averaged, smaller ones enlarged; values a little outside, as renders have them, are
         clamped. A one-pass encoder takes its one step; the other steps repeat it, so that results of all methods have
         one shape. callback(t, w_t, y_t) is called after each step that is taken.
+        tolerance: an image whose reconstruction a step changes by less than this (root mean square) takes no further
+                   ones, which then repeat its last; 0: all steps, as in the paper
         Raises ValueError for another shape, values far outside [-1, 1] or not finite, and steps < 1.
         """
         x = self.prepare(images)
         if steps < 1:
             raise ValueError(f"steps must be at least 1, not {steps}")
-        codes = self.G.w_avg.expand(len(x), self.G.n_styles, -1)
-        y = self.y_avg.expand_as(x)
-        trajectory = [(codes, y)]
-
-        def keep(t: int, w: Tensor, y_t: Tensor) -> None:
-            trajectory.append((w, y_t))
+        codes, y = self.start(len(x)), self.y_avg.expand_as(x)
+        trajectory = [(self.G.w_avg.expand_as(codes), y)]
+        view, moving = Viewed(self.G, self.input_size), torch.arange(len(x))
+        for t in range(1, self.steps_taken(steps) + 1):
+            with self.precision():
+                w, found = refine(self.encoder, view, x[moving], codes[moving], y[moving], 1, None, self.decay, t)
+            changed = (found - y[moving]).square().mean((1, 2, 3)).sqrt().cpu()
+            codes, y = codes.clone(), y.clone()
+            codes[moving], y[moving] = w, found
+            trajectory.append((codes, y))
             if callback:
-                callback(t, w, y_t)
-
-        view = Viewed(self.G, self.input_size)
-        with self.precision():
-            refine(self.encoder, view, x, self.start(len(x)), y, steps, keep, self.decay)
+                callback(t, codes, y)
+            moving = moving[changed >= tolerance]
+            if not len(moving):
+                break
         trajectory += trajectory[-1:] * (steps + 1 - len(trajectory))
         latents, images = zip(*trajectory, strict=True)
         return Inversion(torch.stack(latents, 1).cpu(), torch.stack(images, 1).cpu())
@@ -303,5 +310,5 @@ def _from_official(
 
 def shipped_inverters() -> list[str]:
     """Names of the inverters in data/weights/."""
-    recipes = (json.loads(path.read_text()) for path in sorted(WEIGHTS.glob("*.json")))
+    recipes = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(WEIGHTS.glob("*.json")))
     return [recipe["inverter"] for recipe in recipes if "inverter" in recipe]

@@ -16,7 +16,7 @@ EVERY = 2.0  # seconds between two drawings of the curves
 
 def log_of(folder: Path) -> pd.DataFrame:
     """The log of the run in `folder` so far."""
-    return pd.DataFrame([json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()])
+    return pd.DataFrame([json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()])
 
 
 def live(folder: Path, steps: int) -> Callable[[dict], None]:

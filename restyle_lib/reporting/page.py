@@ -158,7 +158,7 @@ def write(profile: Profile, executed: Path) -> Path:
             (path.stem, os.path.relpath(as_html(path), out.parent)) for path in sorted(executed.glob("*.ipynb"))
         ],
     )
-    save_atomically(lambda temporary: temporary.write_text(html), out)
+    save_atomically(lambda temporary: temporary.write_text(html, encoding="utf-8"), out)
     return out
 
 
@@ -211,5 +211,5 @@ def as_html(notebook: Path) -> Path:
     """Writes an executed notebook's HTML beside it."""
     html, _ = HTMLExporter().from_filename(str(notebook))
     out = notebook.with_suffix(".html")
-    save_atomically(lambda temporary: temporary.write_text(html), out)
+    save_atomically(lambda temporary: temporary.write_text(html, encoding="utf-8"), out)
     return out

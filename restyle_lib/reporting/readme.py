@@ -65,7 +65,7 @@ def cell(value) -> str:
 def fill() -> None:
     """Brings all pages up to date."""
     for page in PAGES:
-        page.write_text(filled(page.read_text()))
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -58,15 +58,15 @@ def gather(source: Path) -> list[Path]:
     written = {"index.md": index(), "recipes.md": recipes()} | {f"api/{room}.rst": reference(room) for room in ROOMS}
     for name, text in written.items():
         (source / name).parent.mkdir(exist_ok=True)
-        (source / name).write_text(text)
-    (source / "api" / "index.rst").write_text(interface())
+        (source / name).write_text(text, encoding="utf-8")
+    (source / "api" / "index.rst").write_text(interface(), encoding="utf-8")
     shutil.copy(REPOSITORY / "docs" / "site" / "conf.py", source)
     return [*pages, *(source / name for name in written)]
 
 
 def targets(page: Path) -> list[str]:
     """The files of the repository that a page links to or shows, as it names them."""
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     if page.suffix == ".ipynb":
         text = "".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
     found = LINK.findall(text)
@@ -90,7 +90,7 @@ def index() -> str:
     trees = [
         f"```{{toctree}}\n:hidden:\n:caption: {name}\n\n" + "\n".join(pages) + "\n```" for name, pages in lists.items()
     ]
-    return "\n\n".join([(REPOSITORY / "README.md").read_text(), *trees]) + "\n"
+    return "\n\n".join([(REPOSITORY / "README.md").read_text(encoding="utf-8"), *trees]) + "\n"
 
 
 def interface() -> str:
@@ -109,7 +109,7 @@ def reference(room: str) -> str:
     parts = [_titled(f"restyle_lib.{room}")]
     for path in sorted((LIBRARY / room).rglob("*.py")):
         module = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
-        if path.read_text().strip():
+        if path.read_text(encoding="utf-8").strip():
             parts += [_titled(module.removeprefix("restyle_lib."), "-"), f".. automodule:: {module}\n"]
     return "\n".join(parts)
 
@@ -122,9 +122,11 @@ def recipes() -> str:
     """The page of recipes: how each of the shipped weights was made, as its run wrote it."""
     parts = ["# Recipes\n\nHow each of the shipped weights was made: the JSON beside its file in `data/weights/`."]
     for path in sorted(WEIGHTS.glob("*.json")):
-        recipe = json.loads(path.read_text())
+        recipe = json.loads(path.read_text(encoding="utf-8"))
         facts = [f"{name}: {recipe[name]}" for name in ("source", "machine", "minutes") if name in recipe]
-        parts.append(f"## {path.stem}\n\n{'; '.join(facts)}\n\n```json\n{path.read_text().strip()}\n```")
+        parts.append(
+            f"## {path.stem}\n\n{'; '.join(facts)}\n\n```json\n{path.read_text(encoding='utf-8').strip()}\n```"
+        )
     return "\n\n".join(parts) + "\n"
 
 

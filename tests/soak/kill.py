@@ -1,6 +1,6 @@
 """Long work killed at random moments and started again, compared with work that nobody disturbed.
 
-python tests/soak/kill.py invert train eval reproduce --kills 20 --seed 0
+python tests/soak/kill.py invert edit train eval reproduce --kills 20 --seed 0
 
 Each command runs once undisturbed, in a cache and folder of its own; then it is started again and again and killed with
 SIGKILL, all its processes at once as when the power fails, at a moment drawn from the time that it took; at last it may
@@ -90,6 +90,13 @@ def works(shared: Path, n: int) -> dict[str, Work]:
     def invert(folder: Path) -> list[str]:
         return [*restyle, "invert", str(faces), "--out", str(folder / "out"), "--steps", "1", "--model", str(model)]
 
+    direction = shared / "direction.pt"
+    torch.save(torch.linspace(-1, 1, 512), direction)
+
+    def edit(folder: Path) -> list[str]:
+        words = ["--direction", str(direction), "--steps", "1", "--model", str(model)]
+        return [*restyle, "edit", str(faces), "--out", str(folder / "out"), *words]
+
     def train(folder: Path) -> list[str]:
         return [*restyle, "train", "restyle-psp", "--out", str(folder), "--override", *settings]
 
@@ -108,6 +115,7 @@ def works(shared: Path, n: int) -> dict[str, Work]:
 
     return {
         "invert": Work(invert, lambda folder: files(folder / "out")),
+        "edit": Work(edit, lambda folder: files(folder / "out")),
         "train": Work(train, trained),
         "eval": Work(measure, lambda folder: files(folder, "table.csv")),
         "reproduce": Work(reproduce, lambda folder: files(folder / "repository" / "reproduced" / "smoke", "results/*")),
@@ -167,7 +175,7 @@ def soak(name: str, work: Work, kills: int, seed: int, folder: Path) -> list[str
 def main() -> None:
     """The exit code is 1 where something differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", help="invert, train, eval, reproduce; all of them without a word")
+    parser.add_argument("what", nargs="*", help="invert, edit, train, eval, reproduce; all of them without a word")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--n", type=int, default=8, help="photographs")
