@@ -136,7 +136,7 @@ SHIPPED = {
     "faces-psp.safetensors": Shipped(
         "restyle_lib.making.encoders",
         OURS,
-        "a6f6f48cc0f6bf64653e1f4ee86453037c095ca2cd8bc76d701f1690c723c7ad",
+        "19daac77fb2d2c32327e99dabca9c9d44d3f43fe6b094dac5fbe8e974d38ccfb",
         8770376,
     ),
     "faces-restyle-e4e.safetensors": Shipped(
@@ -154,7 +154,7 @@ SHIPPED = {
     "faces-restyle-psp-fpn.safetensors": Shipped(
         "restyle_lib.making.encoders",
         OURS,
-        "e376c1c8e92fbe51fdca2d6a830bdb6274c2a309b8e099342f2b43e53f2685cf",
+        "f5fa21929e1498f6e28ba90af50b7619636bca76858dab2e214294443b7c304e",
         9136968,
     ),
     "faces-w_avg.safetensors": Shipped(
@@ -172,19 +172,19 @@ SHIPPED = {
     "toon-drawing.safetensors": Shipped(
         "restyle_lib.making.toon drawing",
         OURS,
-        "31530403ea31cf5e6685f6743037e9e10d999364ea9bc635da103e61bd3dddac",
+        "0591507e6e6e25c054834581a7e538b80ce3d02ef4c3d523afb2ea84b6876f55",
         847976,
     ),
     "toon-restyle-psp.safetensors": Shipped(
-        "restyle train toon-restyle-psp --ship",
+        "restyle train toon-restyle-psp --override replay-passes 1200 validation 12 --ship",
         OURS,
-        "8bd94b8370a2efb970c468b667782bf5a7d405f0d9d97cdbc44b7e2998858782",
-        2288248,
+        "6def4c468467198188913107941e817d3a081a895a5bceb7501a5d700cbf0283",
+        9048952,
     ),
     "toon-shape.safetensors": Shipped(
         "restyle_lib.making.toon shape",
         OURS,
-        "2a037603dae6d2ac904045881b6906400cd3f868079d3d3fd47895a39e3d2b53",
+        "7afcb1dd7ae4789ee5ab0d3a050900fca2a58b5279436bcd8744ce255ec9433c",
         972352,
     ),
 }
