@@ -38,7 +38,7 @@ class EditPanel(ipw.VBox):
     def __init__(self, session: Session):
         self.session = session
         self.stage = Compare(hint="Invert a face first")
-        style = {"readout_format": "+.1f", "style": {"description_width": "76px"}, "layout": {"width": "auto"}}
+        style = {"readout_format": "+.1f", "style": {"description_width": "88px"}, "layout": {"width": "auto"}}
         self.strengths = {
             name: ipw.FloatSlider(0, min=-MOST, max=MOST, step=0.1, description=name, **style) for name in directions()
         }
