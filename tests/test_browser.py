@@ -191,6 +191,19 @@ def upload(page, path: Path) -> None:
     dialogue.value.set_files(path)
 
 
+def drop(page, path: Path) -> None:
+    """Lets go of a file above the buttons, dragged there from another window."""
+    files = page.evaluate_handle(
+        """([name, content]) => {
+            const files = new DataTransfer();
+            files.items.add(new File([Uint8Array.from(content)], name));
+            return files;
+        }""",
+        [path.name, list(path.read_bytes())],
+    )
+    page.locator(".restyle-source").dispatch_event("drop", {"dataTransfer": files})
+
+
 def save(page, name: str, folder: Path) -> Path:
     """Saves one of the files that the open tab offers."""
     with page.expect_download() as download:
@@ -231,7 +244,7 @@ def test_explorer_in_jupyterlab(page, lab, tmp_path):
     screenshot(page, "lab_opened", tmp_path)
 
     before = pixels(page, "before")
-    upload(page, text)
+    drop(page, text)
     said(page, "notes.jpg: not an image")
     upload(page, sky)
     said(page, "sky.png: no face found")
@@ -315,6 +328,8 @@ def test_explorer_as_an_app(page, app, tmp_path):
         film.name == f"Eileen-Collins-{FOR_PHOTOGRAPHS.removeprefix('faces/')}-smile.mp4"
         and film.stat().st_size > 10_000
     )
+    with Image.open(save(page, "GIF", tmp_path)) as moving:
+        assert moving.n_frames > 1 and moving.size == (512, 512)
 
     page.get_by_role("tab", name="Cartoon").click()
     page.get_by_role("button", name="Make a cartoon").click()

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import restyle_lib as rl
 from restyle_lib import losses
-from restyle_lib.evaluation import sets
+from restyle_lib.evaluation import sets, slots
 from restyle_lib.faces import attributes, looks
 from restyle_lib.inversion import edit as editing
 from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS
@@ -242,3 +242,23 @@ def test_restyle_edit_writes_strip_edit_and_code(tmp_path):
         rendered = rl.to_image(rl.load_generator("faces-1024").synthesize(codes))
     difference = np.abs(np.asarray(rendered, float) - np.asarray(Image.open(out / f"{name}-1024.png"), float))
     assert difference.mean() < 0.5
+
+
+def test_an_edit_can_be_of_some_slots():
+    codes, direction = torch.zeros(1, 16, 512), torch.ones(512)
+    moved = rl.edit(codes, direction, 2.0, slots=(2, 9))[0]
+    assert (moved[2:10] == 2).all() and (moved[:2] == 0).all() and (moved[10:] == 0).all()
+    assert torch.equal(rl.edit(codes, direction, 2.0, slots=(0, 15)), rl.edit(codes, direction, 2.0))
+    for wrong in ((9, 2), (-1, 3), (0, 16)):
+        with pytest.raises(ValueError, match="slots"):
+            rl.edit(codes, direction, slots=wrong)
+    with pytest.raises(ValueError, match="slots"):
+        rl.edit(codes[:, 0], direction, slots=(2, 9))
+
+
+def test_what_an_edit_does_in_some_slots_is_measured():
+    G = rl.load_generator("faces-64")
+    unseen = slots.Unseen(G, G.map(torch.randn(1, 512, generator=torch.Generator().manual_seed(0)), 0.7))
+    everywhere, nowhere = unseen.effects("smile", None, 2.0)[0], unseen.effects("smile", (15, 15), 2.0)[0]
+    assert everywhere[0] > 0.3 and 0.05 < everywhere[2] < 0.99
+    assert nowhere[:2].abs().max() < 1e-4 and nowhere[2] > 0.999  # a cut generator does not read that slot

@@ -9,6 +9,9 @@ from PIL import Image
 import restyle_lib as rl
 from restyle_lib.commands.film import film
 from restyle_lib.evaluation import sets
+from restyle_lib.generators.averaged import averaged
+from restyle_lib.images import to_uint8
+from restyle_lib.inversion.tune import save_tuned, saved_codes
 from restyle_lib.reporting import films
 
 
@@ -41,6 +44,26 @@ def test_frames_are_drawn_once_where_the_code_rests(codes):
     shown = list(films.frames(G, codes[[0, 0, 0, 1]], 64))
     assert len(drawn) == 2 and len(shown) == 4 and np.array_equal(shown[0], shown[2])
     assert shown[0].shape == (64, 64, 3) and shown[0].dtype == np.uint8
+
+
+@torch.no_grad()
+def test_a_tuned_generator_draws_its_own_frames(codes, tmp_path):
+    """From the file that `restyle invert --quality best` writes, with the code that is in it."""
+    T = rl.load_generator("faces-1024")
+    T.to_image.bias += 0.2
+    save_tuned(tmp_path / "me.safetensors", T, codes[:1])
+    frames = films.swing(saved_codes(tmp_path / "me.safetensors")[0], "smile", -1, 1, seconds=0.12, fps=25)
+    tuned, plain = (
+        list(films.frames(G, frames, 256))
+        for G in (rl.load_generator(tmp_path / "me.safetensors"), rl.load_generator("faces-1024"))
+    )
+    assert len(tuned) == 3 and all(after.mean() > before.mean() + 5 for after, before in zip(tuned, plain, strict=True))
+    assert np.abs(tuned[0] - averaged_uint8(T, codes[:1])).mean() < 2  # rounding of bf16, and of 8 bits in the file
+
+
+def averaged_uint8(G, codes):
+    """What a frame shows, in fp32: int [256, 256, 3]."""
+    return to_uint8(averaged(G, codes, 256))[0].permute(1, 2, 0).numpy().astype(int)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from restyle_lib.evaluation import methods, sets, timing
+from restyle_lib.evaluation.cache import digest
 from restyle_lib.inversion.inverter import shipped_inverters
 
 
@@ -18,7 +19,7 @@ def test_every_shipped_encoder_of_faces_has_its_place():
 
 
 def test_every_method_has_a_colour_of_its_own():
-    labels = [*methods.ENCODERS, *methods.OPTIMIZATIONS, *methods.HYBRIDS]
+    labels = [*methods.ENCODERS, *methods.OPTIMIZATIONS, *methods.HYBRIDS, *methods.PIVOTAL]
     assert list(methods.COLOURS) == labels and len(set(methods.COLOURS.values())) == len(labels)
 
 
@@ -26,6 +27,7 @@ def test_what_is_not_shipped_is_left_out(monkeypatch):
     monkeypatch.setattr(methods, "shipped_inverters", lambda: ["toon/restyle-psp", "faces/e4e", "faces/psp"])
     assert list(methods.shipped()) == ["pSp", "e4e"]
     assert methods.searches(methods.shipped()) == ["Optimization, W", "Optimization, W+", "Hybrid, pSp"]
+    assert methods.tunings(methods.shipped()) == []
 
 
 def test_a_method_begins_where_it_says_and_is_remembered(encoders, tmp_path, monkeypatch):
@@ -44,6 +46,22 @@ def test_a_method_begins_where_it_says_and_is_remembered(encoders, tmp_path, mon
     assert torch.equal(again.latents, found.latents) and torch.equal(again.images, found.images)
 
 
+def test_pivotal_tuning_goes_on_from_its_hybrid_and_leaves_the_generator_alone(encoders, tmp_path, monkeypatch):
+    (label,), inverter = methods.tunings(encoders), encoders["ReStyle-pSp"]
+    x = sets.aligned_photographs()[1][:2]
+    monkeypatch.setenv("RESTYLE_CACHE", str(tmp_path))
+    pivots = inverter.invert(x, 1).latents[:, -1]
+    weights = digest(inverter.G)
+    found = methods.tuned(label, encoders, x, pivots, steps=3)
+    assert found.latents.shape == (2, 2, 16, 512) and found.images.shape == (2, 2, *x.shape[1:])
+    assert torch.equal(found.latents[:, 0], pivots) and torch.equal(found.latents[:, 1], pivots)
+    before, after = (found.images - x[:, None]).square().mean((0, 2, 3, 4))
+    assert after < before and digest(inverter.G) == weights
+    assert len(list((tmp_path / "results").glob("*.safetensors"))) == 2
+    monkeypatch.setattr(methods, "tune_to", lambda *arguments: pytest.fail("it was done before"))
+    assert torch.equal(methods.tuned(label, encoders, x, pivots, steps=3).images, found.images)
+
+
 def test_times_of_all_methods(encoders):
     few = {label: encoders[label] for label in ("pSp", "ReStyle-pSp")}
     budgets = {"Optimization, W+": [10, 100], "Hybrid, pSp": [10]}
@@ -54,3 +72,14 @@ def test_times_of_all_methods(encoders):
     assert times["ReStyle-pSp", 1] < times["ReStyle-pSp", 3] < times["Optimization, W+", 10]
     assert times["Optimization, W+", 0] == 0 < times["Hybrid, pSp", 0] < times["pSp", 1] * 5
     assert times["Optimization, W+", 100] == pytest.approx(10 * times["Optimization, W+", 10])
+
+
+def test_a_tuning_takes_the_time_of_its_hybrid_too(encoders, monkeypatch):
+    monkeypatch.setattr(timing, "_seconds_of_a_step", lambda label, *_: 3.0 if label in methods.PIVOTAL else 2.0)
+    few = {"ReStyle-pSp": encoders["ReStyle-pSp"]}
+    budgets = {"Hybrid, ReStyle-pSp": [4, 7], "PTI, ReStyle-pSp": [10]}
+    times = timing.measure(few, budgets, torch.zeros(1, 3, 64, 64), steps=5).set_index(["method", "step"]).seconds
+    searched = times["ReStyle-pSp", 5] + 7 * 2
+    assert times["Hybrid, ReStyle-pSp", 7] == pytest.approx(searched)
+    assert times["PTI, ReStyle-pSp", 0] == pytest.approx(searched)
+    assert times["PTI, ReStyle-pSp", 10] == pytest.approx(searched + 10 * 3)

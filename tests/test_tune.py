@@ -90,6 +90,8 @@ def test_ctrl_c_leaves_the_best(G, codes, photo):
     T = rl.tune(G, codes, photo, steps=60, callback=stop, lambda_locality=0)
     assert error(T, codes, photo) < error(G, codes, photo)
     assert not any(p.requires_grad for p in T.parameters())
+    with pytest.raises(KeyboardInterrupt):  # what is kept for later must be the whole of it
+        rl.tune(G, codes, photo, steps=60, callback=stop, lambda_locality=0, interruptible=False)
 
 
 @pytest.mark.parametrize(

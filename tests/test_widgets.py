@@ -13,8 +13,10 @@ import restyle_lib as rl
 from restyle_lib import widgets
 from restyle_lib.evaluation import sets
 from restyle_lib.images import open_photo
+from restyle_lib.inversion.edit import directions
 from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS
 from restyle_lib.inversion.quality import QUALITY
+from restyle_lib.widgets.edit import GROUPS
 
 METHOD, STEPS = FOR_PHOTOGRAPHS, 2
 NAME = METHOD.removeprefix("faces/")
@@ -217,12 +219,29 @@ def test_edits_add_up_and_the_last_setting_wins(inverted):
     assert edit.stage.after_label == "not edited" and edit.stage.after == edit.stage.before
 
 
-def test_films_of_an_edit_and_of_two_people(inverted):
+def test_every_direction_has_its_slider_in_a_group(explorer):
+    names = [name for group in GROUPS.values() for name in group]
+    assert sorted(names) == sorted(directions()) and list(explorer.edit.strengths) == list(directions())
+    shown = [
+        getattr(part, "description", "") for box in explorer.edit.children for part in getattr(box, "children", ())
+    ]
+    assert [name for name in shown if name in names] == names
+    assert [part.value for part in explorer.edit.children if getattr(part, "value", "") in GROUPS] == list(GROUPS)
+
+
+def test_films_of_an_edit_and_of_two_people(inverted, monkeypatch):
     film = inverted.film
     film.seconds.value, film.kind.value = 0.1, "edit"
     click(inverted, film.button)
     name, content = film.film
     assert name.endswith("-smile") and content[4:8] == b"ftyp" and film.video.value == content
+    given, (_, gif) = [], film.downloads
+    monkeypatch.setattr(gif, "give", lambda *file: given.append(file))
+    film._save("GIF", gif)
+    inverted.session.wait(60)
+    ((name, content),) = given
+    with Image.open(io.BytesIO(content)) as moving:
+        assert name == f"{film.film[0]}.gif" and moving.n_frames > 1 and moving.size == (512, 512)
     film.kind.value = "morph"
     assert film.button.disabled and "another face" in film.about.value
     inverted.photo.gallery._handle_custom_msg({"chosen": list(sets.photographs()).index("Grace Hopper")}, [])

@@ -12,6 +12,7 @@ COLOURS = {
     "Optimization, W+": "#333333",
     "Hybrid, pSp": "#e09ad0",
     "Hybrid, ReStyle-pSp": "#a3499b",
+    "PTI, ReStyle-pSp": "#d1245b",
 }
 
 HIGHER_IS_BETTER = {"ID", "JUDGE", "MS-SSIM", "PSNR"}  # of metrics; of the others, lower

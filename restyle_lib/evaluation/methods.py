@@ -1,6 +1,7 @@
 """The methods that are compared: their order, names and colours, the same in every table and figure."""
 
 import json
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from restyle_lib.inversion.inverter import Inverter, Viewed, load_inverter, ship
 from restyle_lib.inversion.optimize import hybrid, optimize
 from restyle_lib.inversion.refine import Callback
 from restyle_lib.inversion.result import Inversion, joined
+from restyle_lib.inversion.tune import tune
 from restyle_lib.paths import WEIGHTS
 
 # In the paper's order. What is not shipped is left out of every comparison, and the claims say so.
@@ -24,6 +26,8 @@ ENCODERS = {
 }
 OPTIMIZATIONS = {"Optimization, W": "W", "Optimization, W+": "W+"}  # and the spaces that they search, from w_avg
 HYBRIDS = {"Hybrid, pSp": "pSp", "Hybrid, ReStyle-pSp": "ReStyle-pSp"}  # and the encoders that they start from
+# Pivotal tuning, and the hybrids whose codes are the pivots. What it finds is a generator for each image, not a code.
+PIVOTAL = {"PTI, ReStyle-pSp": "Hybrid, ReStyle-pSp"}
 START_STEPS = 5  # of a hybrid's encoder
 
 
@@ -54,6 +58,11 @@ def searches(encoders: dict[str, Inverter]) -> list[str]:
     return [*OPTIMIZATIONS, *(label for label, start in HYBRIDS.items() if start in encoders)]
 
 
+def tunings(encoders: dict[str, Inverter]) -> list[str]:
+    """Labels of the pivotal tunings whose hybrids can start from one of these encoders, in order."""
+    return [label for label, pivot in PIVOTAL.items() if pivot in searches(encoders)]
+
+
 def invert(
     label: str, encoders: dict[str, Inverter], images: Tensor, steps: int, callback: Callback | None = None
 ) -> Inversion:
@@ -81,4 +90,37 @@ def inverted(label: str, encoders: dict[str, Inverter], images: Tensor, steps: i
     for x in images.split(batch):
         key = digest(label, weights, x, steps)
         parts.append(Inversion(**remembered_tensors(key, lambda x=x: vars(invert(label, encoders, x, steps)))))
+    return joined(parts)
+
+
+def tune_to(
+    label: str,
+    encoders: dict[str, Inverter],
+    images: Tensor,
+    pivots: Tensor,
+    steps: int,
+    callback: Callback | None = None,
+) -> Inversion:
+    """Images [n, 3, h, w] in [-1, 1] by one of `tunings`, each by a generator of its own: images before and after.
+
+    pivots: codes [n, k, 512] of the images, as the hybrid found them; they are the latents before and after
+    Images are tuned to as all methods see them, at the size of the loop. callback: as in `tune`
+    """
+    inverter, seen = encoders[HYBRIDS[PIVOTAL[label]]], []
+    G = inverter.G
+    for x, code in zip(inverter.prepare(images).split(1), pivots.to(G.w_avg.device).split(1), strict=True):
+        T = tune(G, code, x, steps, callback=callback, interruptible=False)
+        views = [Viewed(each, inverter.input_size) for each in (G, T)]
+        with torch.no_grad(), inverter.precision():
+            seen.append(torch.stack([view.synthesize(code).float().cpu() for view in views], 1))
+    return Inversion(pivots.cpu()[:, None].repeat(1, 2, 1, 1), torch.cat(seen))
+
+
+def tuned(label: str, encoders: dict[str, Inverter], images: Tensor, pivots: Tensor, steps: int) -> Inversion:
+    """The same, image by image from the cache, so that an interrupted one goes on where it was."""
+    weights, parts = digest(encoders[HYBRIDS[PIVOTAL[label]]]), []
+    for x, code in zip(images.split(1), pivots.split(1), strict=True):
+        work = partial(tune_to, label, encoders, x, code, steps)
+        key = digest(label, weights, x, code, steps)
+        parts.append(Inversion(**remembered_tensors(key, lambda work=work: vars(work()))))
     return joined(parts)

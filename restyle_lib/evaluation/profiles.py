@@ -17,6 +17,10 @@ class Profile:
     """Of these, how many 06_bootstrapping turns into cartoons."""
     searched: int
     """Of these, how many optimization and the hybrids search codes for (0.3 s a step on two cores)."""
+    tuned: int
+    """Of these, how many pivotal tuning is measured on (0.3 s a step on two cores, after the search)."""
+    tuning_steps: int
+    """Steps of that tuning, of renders and photographs."""
     budgets: list[int]
     """Steps that they are given; each number is a search of its own, since its learning rate falls at its end."""
     timed: int
@@ -65,6 +69,8 @@ PROFILES = {
         images=4,
         cartoons=2,
         searched=2,
+        tuned=1,
+        tuning_steps=2,
         budgets=[2, 3],
         timed=1,
         edited=2,
@@ -91,6 +97,8 @@ PROFILES = {
         images=40,
         cartoons=20,
         searched=12,
+        tuned=4,
+        tuning_steps=30,
         budgets=[15, 40],
         timed=4,
         edited=12,
@@ -116,6 +124,8 @@ PROFILES = {
         images=2000,
         cartoons=200,
         searched=200,
+        tuned=20,
+        tuning_steps=300,
         budgets=[50, 150, 500],
         timed=20,
         edited=200,

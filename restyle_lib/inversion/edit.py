@@ -32,7 +32,9 @@ def directions() -> dict[str, Tensor]:
     return {name: tensors[name] for name in (*attributes.NAMES, *looks.NAMES)}
 
 
-def edit(codes: Tensor, direction: str | Path | Tensor, strength: float = 1.0) -> Tensor:
+def edit(
+    codes: Tensor, direction: str | Path | Tensor, strength: float = 1.0, slots: tuple[int, int] | None = None
+) -> Tensor:
     """Codes [B, 512] or [B, k, 512], every style of them moved by `strength` times the direction; a new tensor.
 
     direction: "smile", "age", "pose", "gender", "nod" (see `faces.attributes.Attributes` for what they mean), "mouth",
@@ -41,7 +43,9 @@ def edit(codes: Tensor, direction: str | Path | Tensor, strength: float = 1.0) -
                `load_direction`
     strength:  how far, in standard deviations of the attribute, or times a direction of your own; below 0 the other
                way. Within ±3 standard deviations faces look natural
-    Raises ValueError for another name, and for codes or a direction of another shape.
+    slots:     the first and the last style that move, of codes [B, k, 512]; the others stay. A smile in (2, 9) changes
+               less of everything else, see `restyle_lib.evaluation.slots`. None: all
+    Raises ValueError for another name, for codes or a direction of another shape, and for slots that codes have not.
     """
     direction = _plain(direction if isinstance(direction, Tensor) else find(direction))
     if codes.ndim == 3 and direction.ndim == 2 and (direction == direction[:1]).all():
@@ -50,7 +54,14 @@ def edit(codes: Tensor, direction: str | Path | Tensor, strength: float = 1.0) -
     if not fits:
         shapes = f"{list(codes.shape)} and {list(direction.shape)}"
         raise ValueError(f"needs codes [B, 512] or [B, k, 512] and a direction [512] or [k, 512], got {shapes}")
-    return codes + strength * direction.to(codes)
+    if slots is None:
+        return codes + strength * direction.to(codes)
+    first, last = slots
+    if codes.ndim != 3 or not 0 <= first <= last < codes.shape[1]:
+        raise ValueError(f"needs slots (first, last) of codes [B, k, 512], got {slots} and {list(codes.shape)}")
+    numbers = torch.arange(codes.shape[1], device=codes.device)[:, None]
+    moved = (numbers >= first) & (numbers <= last)
+    return codes + strength * direction.to(codes) * moved
 
 
 def find(direction: str | Path) -> Tensor:

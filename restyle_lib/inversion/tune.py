@@ -43,6 +43,7 @@ def tune(
     lambda_id: float = 0.1,
     lambda_locality: float = 0.1,
     seed: int = 0,
+    interruptible: bool = True,
 ) -> MobileGenerator:
     """A generator whose images of `codes` are nearer to `images` than those of `G`, which is left as it is.
 
@@ -54,9 +55,9 @@ def tune(
               al. eq. 2 has the first two)
     lambda_locality: weight of their locality regularisation (eq. 4 and 5): between the pivot and random w, the images
               of both generators shall be the same. 0: none
+    interruptible: whether Ctrl-C ends the tuning and the best until then is returned; else it is raised
     callback(t, codes, y_t) is called after each step with what was rendered before it, [B, 3, 256, 256].
-    Of the weights, those of `generators.tuned.learning` change. Returns the generator of the least loss, frozen; Ctrl-C
-    ends the tuning and returns the best until then.
+    Of the weights, those of `generators.tuned.learning` change. Returns the generator of the least loss, frozen.
     Raises ValueError for another generator, codes or images of another shape, steps < 1, and strength <= 0.
     """
     if not isinstance(G, MobileGenerator) or not can_average(G, (256, 256)):
@@ -123,7 +124,8 @@ def tune(
         with torch.no_grad():
             compare()
     except KeyboardInterrupt:
-        pass
+        if not interruptible:
+            raise
     T.zero_grad()
     with torch.no_grad():
         for weight, kept in zip(weights, best, strict=True):

@@ -133,7 +133,10 @@ SECTIONS = [
         },
     ),
 ]
-QUOTED = "Published, not measured here: CelebA-HQ photographs, other encoders and other networks behind the metrics."
+QUOTED = (
+    "Published, not measured here: CelebA-HQ photographs, other encoders and other networks behind the metrics. "
+    "Sources: HyperStyle, the paper (Alaluf et al., CVPR 2022); GANInverter, the toolbox's benchmark, LPIPS with VGG."
+)
 
 
 def write(profile: Profile, executed: Path) -> Path:

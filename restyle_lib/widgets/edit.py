@@ -14,13 +14,19 @@ from restyle_lib.images import downsample, to_image
 from restyle_lib.inversion.edit import directions, edit
 from restyle_lib.precision import autocast
 from restyle_lib.widgets.elements import Compare, Download
-from restyle_lib.widgets.parts import jpeg, png, row, table
+from restyle_lib.widgets.parts import jpeg, png, row, styled, table
 from restyle_lib.widgets.session import Inverted, Session
 from restyle_lib.widgets.steps import step_name
 
 MOST = 4.0  # standard deviations: what lies beyond looks like nobody
 UNITS = {"smile": "log-odds", "age": "years", "pose": "yaw", "gender": "log-odds", "nod": "pitch"}
 LEFT = ("reconstruction", "photograph")
+# How the sliders stand together: every one of `directions()` has its place.
+GROUPS = {
+    "Expression and pose": ("smile", "mouth", "pose", "nod"),
+    "Person": ("age", "gender"),
+    "Looks": ("glasses", "fringe", "hair", "background"),
+}
 
 
 class EditPanel(ipw.VBox):
@@ -32,7 +38,7 @@ class EditPanel(ipw.VBox):
     def __init__(self, session: Session):
         self.session = session
         self.stage = Compare(hint="Invert a face first")
-        style = {"readout_format": "+.1f", "style": {"description_width": "56px"}, "layout": {"width": "98%"}}
+        style = {"readout_format": "+.1f", "style": {"description_width": "88px"}, "layout": {"width": "auto"}}
         self.strengths = {
             name: ipw.FloatSlider(0, min=-MOST, max=MOST, step=0.1, description=name, **style) for name in directions()
         }
@@ -43,7 +49,8 @@ class EditPanel(ipw.VBox):
         self.downloads = {name: Download(name, partial(self._save, make)) for name, make in self.files.items()}
         self.save = row(ipw.HTML("Save"), *self.downloads.values())
         beside = row(ipw.HTML("Left of the divider"), self.left, self.reset)
-        super().__init__([*self.strengths.values(), beside, self.numbers, self.save], layout={"grid_gap": "6px"})
+        groups = [part for title, names in GROUPS.items() for part in self._group(title, names)]
+        super().__init__([*groups, beside, self.numbers, self.save], layout={"grid_gap": "6px"})
         for slider in self.strengths.values():
             slider.observe(self._show, "value")
         self.left.observe(self._show, "value")
@@ -57,6 +64,11 @@ class EditPanel(ipw.VBox):
         """The inversion and its step, the strengths that are not 0, and what is left of the divider."""
         strengths = {name: slider.value for name, slider in self.strengths.items() if slider.value}
         return self.session.inverted, self.session.step, strengths, self.left.value
+
+    def _group(self, title: str, names: tuple[str, ...]) -> tuple[ipw.Widget, ipw.Widget]:
+        """A heading, and the sliders of these directions below it, in two columns where there is room."""
+        sliders = ipw.Box([self.strengths[name] for name in names])
+        return styled(ipw.HTML(title), "restyle-quiet"), styled(sliders, "restyle-sliders")
 
     def _restart(self, _=None) -> None:
         """Another code; what was asked of the one before is asked of this one."""
