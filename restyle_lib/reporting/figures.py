@@ -191,7 +191,7 @@ def architecture(inverter: Inverter) -> plt.Figure:
         (0.3, 1.7, f"image  x\n3 × {height} × {width}"),
         (0.3, 0.3, f"reconstruction  ŷ\n3 × {height} × {width}"),
         (2.6, 1.0, f"backbone\n{millions(encoder.body)}"),
-        (4.7, 1.0, f"style heads\n{encoder.n_heads} × 512, {millions(encoder.heads)}"),
+        (4.7, 1.0, f"style heads\n{encoder.n_styles} × 512, {millions(encoder.heads)}"),
         (6.9, 1.0, f"w + Δ\n{encoder.n_styles} × 512"),
         (9.1, 1.0, f"generator\nfrozen, {G.resolution[0]} px\n{millions(G)}"),
     ]:
