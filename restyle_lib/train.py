@@ -124,7 +124,7 @@ def carry_out(
         save_full_size(weights, Inverter(encoder, source.whole.cpu(), source.domain.input_size, source.domain))
     else:
         save_inverter(weights, encoder, settings.generator, settings.decay, settings.size)
-    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     validation = next(record["validation"] for record in reversed(log) if "validation" in record)
     if not isinstance(source, Photographs):  # of the weights in the file, which has them at 8 bits
         packed = load_inverter(weights).encoder.to(source.device)
@@ -139,7 +139,7 @@ def carry_out(
         "machine": f"{torch.get_num_threads()} threads, {platform.machine()}, {precision.name(source.device)}",
         "validation": {"n": len(job.heldout.x)} | job.origin | {"step": "1, 2, …"} | validation,
     }
-    weights.with_suffix(".json").write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n")
+    weights.with_suffix(".json").write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if ship:
         for path in (weights, weights.with_suffix(".json")):
             (WEIGHTS / f"{inverter.replace('/', '-')}{path.suffix}").write_bytes(path.read_bytes())

@@ -59,6 +59,12 @@ def test_a_tuned_generator_draws_its_own_frames(codes, tmp_path):
     )
     assert len(tuned) == 3 and all(after.mean() > before.mean() + 5 for after, before in zip(tuned, plain, strict=True))
     assert np.abs(tuned[0] - averaged_uint8(T, codes[:1])).mean() < 2  # rounding of bf16, and of 8 bits in the file
+    saved = tmp_path / "me.safetensors"
+    out = film([saved], tmp_path / "me.gif", of="edit", size=256, seconds=0.02)
+    with Image.open(out) as gif:
+        assert abs(np.asarray(gif.convert("RGB"), dtype=float).mean() - tuned[1].mean()) < 12
+    with pytest.raises(ValueError, match="films of edits"):
+        film([saved, saved], tmp_path / "me.gif", of="morph")
 
 
 def averaged_uint8(G, codes):

@@ -1,5 +1,6 @@
 """The command `restyle film`: what an inversion, an edit or a morph looks like in motion."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,12 +9,16 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
+from restyle_lib.generators import load_generator
 from restyle_lib.images import open_photo, to_tensor
 from restyle_lib.inversion import edit as editing
 from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, load_inverter
 from restyle_lib.inversion.optimize import hybrid
+from restyle_lib.inversion.tune import saved_codes
 from restyle_lib.precision import best_device
 from restyle_lib.reporting import films
+
+SAVED = ".safetensors"
 
 
 def film(
@@ -31,7 +36,8 @@ def film(
 ) -> Path:
     """Makes a film of photographs: the steps of an inversion, an edit there and back, or a morph between people.
 
-    photos:    image files; of "steps" and "edit" one after the other, of "morph" at least two
+    photos:    image files; of "steps" and "edit" one after the other, of "morph" at least two. For an edit also what
+               `restyle invert --quality best` saved of one, whose own generator then draws it
     out:       a file that ends in .mp4 or .gif
     of:        "steps" from the mean face to the code; "edit" along `direction`; "morph" from one to the next and back
     direction: smile, age, pose, gender or nod
@@ -48,17 +54,34 @@ def film(
     if not photos or (of == "morph" and len(photos) < 2):
         raise ValueError("a morph needs at least two photographs" if photos else "no photographs given")
     editing.edit(torch.zeros(1, 512), direction)  # an unknown direction is said before anything takes time
+    if of != "edit" and any(photo.suffix == SAVED for photo in photos):
+        raise ValueError(f"of a tuned generator ({SAVED}) there are films of edits; the steps and a morph have several")
     inverter = load_inverter(model).to(best_device())
     G = inverter.full_generator().to(best_device())
-    trails = []
+    generators, trails = [], []
     for photo in tqdm(photos, desc="inverting", unit="photograph"):
+        if photo.suffix == SAVED:
+            generators.append(load_generator(photo).to(best_device()))
+            trails.append(code_in(photo))
+            continue
         image = open_photo(photo)
         x = to_tensor((inverter.domain.cropped if aligned else inverter.domain.prepare)(image))
         result = inverter.invert(x, steps)
+        generators.append(G)
         trails.append((hybrid(inverter, x, result, optimize) if optimize else result).latents[0])
-    codes = script(of, trails, direction, strength, seconds)
-    with tqdm(total=len(codes), desc="drawing", unit="frame") as bar:
-        return films.write(out, films.frames(G, codes, size, bar.update))
+    parts = [trails] if of == "morph" else [[trail] for trail in trails]
+    codes = [script(of, part, direction, strength, seconds) for part in parts]
+    scenes = list(zip(generators, codes, strict=of != "morph"))
+    with tqdm(total=sum(map(len, codes)), desc="drawing", unit="frame") as bar:
+        return films.write(out, chain.from_iterable(films.frames(*scene, size, bar.update) for scene in scenes))
+
+
+def code_in(path: Path) -> Tensor:
+    """The code that a tuned generator was saved with, [1, 16, 512]. Raises ValueError where there is none."""
+    codes = saved_codes(path)
+    if codes is None:
+        raise ValueError(f"{path}: a tuned generator without the code that it was tuned at")
+    return codes[:1]
 
 
 def script(of: str, trails: list[Tensor], direction: str, strength: float, seconds: float) -> Tensor:

@@ -1,6 +1,7 @@
 """What was measured, kept in the cache under a hash of all that it depends on: data, weights and this code."""
 
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from functools import cache
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from restyle_lib.paths import WEIGHTS, cache_dir, save_atomically
+from restyle_lib.paths import WEIGHTS, cache_dir, keep
 
 MEASURING = ("face-*.safetensors", "identity-mean.safetensors", "judge.safetensors", "faces-directions.*")
 
@@ -43,17 +44,21 @@ def _code() -> str:
 def remembered(key: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """The table that `compute` returns, from the cache where the same key and the same code have made it before."""
     path = _place(key, "csv")
-    if not path.exists():
-        save_atomically(lambda temporary: compute().to_csv(temporary, index=False), path)
-    return pd.read_csv(path)
+    if path.exists():
+        return pd.read_csv(path)
+    text = compute().to_csv(index=False)
+    keep(lambda temporary: temporary.write_text(text, encoding="utf-8"), path)
+    return pd.read_csv(io.StringIO(text))  # the same digits, whether it was kept or not
 
 
 def remembered_tensors(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """The same for named tensors on the CPU."""
     path = _place(key, "safetensors")
-    if not path.exists():
-        save_atomically(lambda temporary: save_file({k: x.contiguous() for k, x in compute().items()}, temporary), path)
-    return load_file(path)
+    if path.exists():
+        return load_file(path)
+    tensors = {name: x.contiguous() for name, x in compute().items()}
+    keep(lambda temporary: save_file(tensors, temporary), path)
+    return tensors
 
 
 def _place(key: str, ending: str) -> Path:

@@ -25,7 +25,7 @@ def forget_peak_memory(device: torch.device) -> None:
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     if Path("/proc/self/clear_refs").exists():
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def peak_memory(device: torch.device) -> float:
@@ -37,7 +37,7 @@ def peak_memory(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated() / 2**30
     if not Path("/proc/self/status").exists():
         return float("nan")
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+    line = next(x for x in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if x.startswith("VmHWM"))
     return int(line.split()[1]) / 2**20
 
 
@@ -51,7 +51,7 @@ def machine(device: torch.device) -> str:
 def cpu_name() -> str:
     """The processor as the system names it."""
     if Path("/proc/cpuinfo").exists():
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -39,9 +39,8 @@ def shipped() -> dict[str, str]:
 
 def budgets() -> dict[str, dict[str, int]]:
     """By label, the passes and images of the loop that each shipped encoder was trained with, as its recipe says."""
-    recipes = {
-        label: json.loads((WEIGHTS / f"{name.replace('/', '-')}.json").read_text()) for label, name in shipped().items()
-    }
+    files = {label: WEIGHTS / f"{name.replace('/', '-')}.json" for label, name in shipped().items()}
+    recipes = {label: json.loads(file.read_text(encoding="utf-8")) for label, file in files.items()}
     return {
         label: {part: sum(r.get(part, 0) for r in recipe["rounds"][1:]) for part in ("passes", "images")}
         for label, recipe in recipes.items()

@@ -66,7 +66,7 @@ class Unseen:
 
 def looks_deviations() -> Tensor:
     """Standard deviations [7] of `looks.LABELS` in W; of the two that have no direction 1."""
-    labels = json.loads(LOOKS.with_suffix(".json").read_text())["labels"]
+    labels = json.loads(LOOKS.with_suffix(".json").read_text(encoding="utf-8"))["labels"]
     return torch.tensor([labels.get(name, {"standard deviation": 1.0})["standard deviation"] for name in looks.LABELS])
 
 

@@ -109,7 +109,7 @@ def rewind_log(path: Path, iteration: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
@@ -117,4 +117,4 @@ def rewind_log(path: Path, iteration: int) -> None:
         if record["iteration"] > iteration:
             break
         kept.append(line + "\n")
-    save_atomically(lambda temporary: temporary.write_text("".join(kept)), path)
+    save_atomically(lambda temporary: temporary.write_text("".join(kept), encoding="utf-8"), path)

@@ -67,7 +67,7 @@ class Log:
         self.board.close()
 
     def _append(self, record: dict) -> None:
-        with self.lines.open("a") as file:
+        with self.lines.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         if self.watch:
             self.stopped = bool(self.watch(record)) or self.stopped

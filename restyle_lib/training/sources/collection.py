@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from restyle_lib.checkpoints.domains import Domain
 from restyle_lib.images import PhotoError, open_file, open_photo
-from restyle_lib.paths import cache_dir, save_atomically
+from restyle_lib.paths import cache_dir, keep
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 LARGEST = 100 * 2**20  # bytes of one image, unpacked; no data set has larger ones, but a zip bomb has
@@ -202,11 +202,11 @@ def _too_large() -> str:
 
 def _load(path: Path) -> dict:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # none yet, or damaged: look again
         return {}
 
 
 def _save(path: Path, files: dict[str, list[int]], known: dict[str, dict]) -> None:
     content = json.dumps({name: [files[name], found] for name, found in known.items()})
-    save_atomically(lambda temporary: temporary.write_text(content), path)
+    keep(lambda temporary: temporary.write_text(content, encoding="utf-8"), path)
