@@ -34,8 +34,8 @@ from restyle_lib.training.full_scale import Files
 from restyle_lib.training.objective import critics_of
 from restyle_lib.training.sources import generator_for
 
-GEOMETRIES = {"FFHQ 1024": (4,), "embedded": (4,)}  # with batch sizes
-BATCHES = {"FFHQ 1024": 2, "embedded": 3}  # of 5 refinement steps, of which the first only warms up
+GEOMETRIES = {"FFHQ 1024": (4,), "embedded, 64": (8, 16)}  # with batch sizes
+BATCHES = {"FFHQ 1024": 2, "embedded, 64": 6}  # of 5 refinement steps, of which the first only warms up
 PIECES = {"ours, half a batch at a time": 2, "ours, a quarter at a time": 4}  # and how many make a batch
 FORMULATIONS = ("plain", "ours", *PIECES, "ours, checkpointing")
 
@@ -95,14 +95,14 @@ def row(geometry: str, batch: int, formulation: str, batches: int) -> dict:
     device = precision.best_device()
     override = {"batch": batch, "long_every": 0, "validation": 2} | choices(formulation, batch)
     with tempfile.TemporaryDirectory() as folder:
-        if geometry == "embedded":
+        if geometry == "embedded, 64":
             only_images = {
                 "lambda_latent": 0,
                 "lambda_prior": 0,
                 "loop_passes": 1000,
-                "disturbed": 0,
             }  # the paper's losses, as in plain
-            job = train.embedded_job("restyle-psp", override | only_images, device, few=True)
+            lesson = {"size": 64, "generator": "faces-64", "init": ""}  # a generator that `per_sample` can write anew
+            job = train.embedded_job("restyle-psp", override | only_images | lesson, device, few=True)
         else:
             files = dry_run.with_stand_ins(Files(), DOMAINS["faces"], Path(folder))
             job = train.full_size_job("restyle-psp", "faces", override, files, 0, device)

@@ -25,7 +25,7 @@ def test_training_is_measured(formulation):
     spec = importlib.util.spec_from_file_location("train_benchmark", REPOSITORY / "benchmarks" / "train.py")
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
-    row = benchmark.row("embedded", 2, formulation, batches=2)
+    row = benchmark.row("embedded, 64", 2, formulation, batches=2)
     assert row["images x steps / s"] > 0 and row["peak memory GiB"] > 0.3 and row["batch"] == 2
 
 
