@@ -174,9 +174,9 @@ def embedded_job(
     source = Faces(G, drawn, renders, near, images, start, report)
     if source.crops and source.heldout:
         return Job(name, settings, source, source.heldout, {"photographs learned from": len(source.crops)})
-    drawn = render_sets.renders(whole, "validation", drawn.validation, VALIDATION_SEED, render_sets.heldout_codes)
-    x = downsample(to_float(drawn.images), settings.size).to(device)
-    heldout = Images(x, drawn.codes.to(device), torch.full((len(x),), settings.size))
+    kept = render_sets.renders(whole, "validation", drawn.validation, VALIDATION_SEED, render_sets.heldout_codes)
+    x = downsample(to_float(kept.images), settings.size).to(device)
+    heldout = Images(x, kept.codes.to(device), torch.full((len(x),), settings.size))
     return Job(name, settings, source, heldout, {"psi": 0.7, "seed": VALIDATION_SEED})
 
 

@@ -30,8 +30,15 @@ class Renders:
 
         The finest slots hold much of the colour: changing slots 8 to 15 moves the 64 px image by an L2 of 0.1.
         """
-        keep = (self.codes[:, slot:] == self.codes[:, slot : slot + 1]).all(dim=(1, 2))
-        return Renders(self.images[keep], self.codes[keep])
+        return self.chosen(self.agree(slot))
+
+    def agree(self, slot: int) -> Tensor:
+        """Which those are, [n]; see `agreeing`."""
+        return (self.codes[:, slot:] == self.codes[:, slot : slot + 1]).all(dim=(1, 2))
+
+    def chosen(self, which: Tensor) -> "Renders":
+        """Some of them, by a mask [n] or by indices."""
+        return Renders(self.images[which], self.codes[which])
 
 
 def heldout_codes(G, n: int, seed: int) -> Tensor:

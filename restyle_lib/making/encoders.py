@@ -103,7 +103,6 @@ def train(
                 print(f"{each * 1e3:.2f} ms a pass, {passes} passes for each", flush=True)
             kind = "replay_passes" if settings.replay_passes else "loop_passes"
             settings = dataclasses.replace(settings, **{kind: passes // batch * batch})
-            source.settings = settings
             job = Job(name, settings, source, source.heldout, {"photographs learned from": len(source.crops)})
             weights = carry_out(job, Path(states) / name, watch=until(end - 10 * (len(names) - i)))
             for path in (weights, weights.with_suffix(".json")):

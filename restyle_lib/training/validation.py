@@ -1,5 +1,7 @@
 """How good an encoder is on held-out images, by the metrics of `03_eval` for which nothing must be downloaded."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -26,14 +28,17 @@ def validate(
         w, y = source.G.w_avg.expand(len(part), source.G.n_styles, -1), source.average_image.expand_as(part)
         trail, G = [part], detail.SeenAt(source.G, px)
         with autocast(source.device):
-            seen = lambda t, w, y, trail=trail: trail.append(y.clamp(-1, 1))  # noqa: E731
-            refine(encoder, G, part, w, detail.at(y, px), STEPS, seen, decay)
+            refine(encoder, G, part, w, detail.at(y, px), STEPS, partial(_keep, trail), decay)
         trails.append(torch.stack(trail).cpu())
     x, *steps_of_x = torch.cat(trails, dim=1)
     metrics = {name: [round(_mean(metric, y, x, batch), 5) for y in steps_of_x] for name, metric in used.items()}
     columns = [x, *steps_of_x[:SHOWN]]
     strip = torch.cat([torch.cat(list(column[:SHOWN]), dim=1) for column in columns], dim=2)
     return metrics, to_uint8(strip)
+
+
+def _keep(trail: list[Tensor], t: int, w: Tensor, y: Tensor) -> None:
+    trail.append(y.clamp(-1, 1))
 
 
 def _mean(metric, y: Tensor, x: Tensor, batch: int) -> float:

@@ -42,11 +42,12 @@ class Faces:
         report:     CSV file to be written: every photograph that is left out or converted, and why
         Raises ValueError where too few photographs can be used.
         """
-        self.G, self.settings, self.start, self.near = G, settings, start, near
+        self.G, self.settings, self.start = G, settings, start
         self.device, self.slots, size = G.w_avg.device, G.slots_read, settings.size
         self.crops = Crops(photographs, size, settings.validation, report) if photographs else None
         # a truncated generator does not show the finer styles: only codes that say nothing else there can be learned
-        self.renders = renders.agreeing(self.slots - 1) if self.slots < G.n_styles else renders
+        shown = renders.agree(self.slots - 1)
+        self.renders, self.near = renders.chosen(shown), near and near.chosen(shown)  # one by one, still
         self.heldout = self.crops.heldout(self.unknown) if self.crops else None
         with torch.no_grad(), autocast(self.device):
             self.average_image = G.synthesize(G.w_avg.expand(1, G.n_styles, -1))[0].float()
