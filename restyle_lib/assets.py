@@ -136,7 +136,7 @@ SHIPPED = {
     "faces-psp.safetensors": Shipped(
         "restyle_lib.making.encoders",
         OURS,
-        "a6f6f48cc0f6bf64653e1f4ee86453037c095ca2cd8bc76d701f1690c723c7ad",
+        "19daac77fb2d2c32327e99dabca9c9d44d3f43fe6b094dac5fbe8e974d38ccfb",
         8770376,
     ),
     "faces-restyle-e4e.safetensors": Shipped(
@@ -154,7 +154,7 @@ SHIPPED = {
     "faces-restyle-psp-fpn.safetensors": Shipped(
         "restyle_lib.making.encoders",
         OURS,
-        "e376c1c8e92fbe51fdca2d6a830bdb6274c2a309b8e099342f2b43e53f2685cf",
+        "f5fa21929e1498f6e28ba90af50b7619636bca76858dab2e214294443b7c304e",
         9136968,
     ),
     "faces-w_avg.safetensors": Shipped(
