@@ -30,6 +30,10 @@ SMALL |= {
     "size": 64,
     "generator": "faces-64",
     "discriminator_lr": 1e-4,
+    # small: Adam's first updates are signs of gradients, so that what sums of another order change would grow tenfold
+    # with every few batches
+    "warmup_lr": 2e-4,
+    "loop_lr": 5e-5,
 }
 # Of accelerate's launchers, that of --multi_gpu starts processes on CPUs too; --cpu would need MPI for it.
 LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--main_process_port", "0", "--num_processes"]
