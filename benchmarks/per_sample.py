@@ -14,7 +14,7 @@ from restyle_lib.generators.stylegan2 import StyleGAN2
 def synthesize(G: StyleGAN2 | MobileGenerator, codes: Tensor) -> Tensor:
     """The images of codes [B, k, 512], with the stored noise; the same weights as `G.synthesize(codes)`.
 
-    Of the embedded generators, a cut one. Its authors modulate activations, as we do; here it has kernels too.
+    Of the embedded generators, the small one. Its authors modulate activations, as we do; here it has kernels too.
     """
     return (_mobile if isinstance(G, MobileGenerator) else _stylegan2)(G, codes.unbind(1))
 

@@ -91,20 +91,8 @@ SHIPPED = {
     "face-recognition.safetensors": Shipped(
         FACE_API, "MIT", "ce70eb70214259f3ac638d1c4f76df3cddb631b6ccc1682b6a4bee8473f4b6ce", 6463864
     ),
-    "faces-128.safetensors": Shipped(
-        "restyle_lib.making.distill --size 128",
-        OURS,
-        "63f77d9b34b96e6def3771b9ecd258eb623f07d5162b316281c024eeb122cc8f",
-        2696160,
-    ),
-    "faces-256.safetensors": Shipped(
-        "restyle_lib.making.distill --size 256",
-        OURS,
-        "1c7b7a4e809cd5f0b87715fc46db1c10b13934c4286ca8453bfb193071765f0c",
-        1593280,
-    ),
     "faces-64.safetensors": Shipped(
-        "restyle_lib.making.distill --size 64",
+        "restyle_lib.making.distill",
         OURS,
         "161eac4746fdfaa65bbfc9731679ef8257fd9debc229eaa55f4d544055342d50",
         6883720,

@@ -15,7 +15,7 @@ from restyle_lib import losses
 from restyle_lib.evaluation import sets, slots
 from restyle_lib.faces import attributes, looks
 from restyle_lib.inversion import edit as editing
-from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS
+from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Viewed
 from restyle_lib.making import directions
 
 
@@ -135,8 +135,8 @@ def test_named_edits_change_their_own_label_most(G, samples, name):
 
 
 def test_looks_change_what_they_are_named_after():
-    """Of four faces at 128 px, by 2 to either side, in the deviations that the recipe tells."""
-    G, network = rl.load_generator("faces-128"), looks.Looks()
+    """Of four faces, by 2 to either side, in the deviations that the recipe tells."""
+    G, network = Viewed(rl.load_generator("faces-1024"), (256, 256)), looks.Looks()
     w = G.map(torch.randn(4, 512, generator=torch.Generator().manual_seed(5)), 0.7)
     labels = json.loads(editing.LOOKS.with_suffix(".json").read_text())["labels"]
     assert list(labels) == list(looks.NAMES)
@@ -261,4 +261,4 @@ def test_what_an_edit_does_in_some_slots_is_measured():
     unseen = slots.Unseen(G, G.map(torch.randn(1, 512, generator=torch.Generator().manual_seed(0)), 0.7))
     everywhere, nowhere = unseen.effects("smile", None, 2.0)[0], unseen.effects("smile", (15, 15), 2.0)[0]
     assert everywhere[0] > 0.3 and 0.05 < everywhere[2] < 0.99
-    assert nowhere[:2].abs().max() < 1e-4 and nowhere[2] > 0.999  # a cut generator does not read that slot
+    assert nowhere[:2].abs().max() < 1e-4 and nowhere[2] > 0.999  # the small generator does not read that slot

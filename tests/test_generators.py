@@ -1,4 +1,4 @@
-"""The embedded generator equals the original; the cut ones are good faces and read the same codes."""
+"""The embedded generator equals the original; the small one draws good faces of samples of W."""
 
 import copy
 import json
@@ -14,8 +14,6 @@ from restyle_lib.evaluation.metrics import identity, psnr
 from restyle_lib.generators.mobile import inverse_haar
 from restyle_lib.images import downsample, to_float
 from restyle_lib.paths import WEIGHTS
-
-CUT = ["faces-64", "faces-128", "faces-256"]
 
 
 @pytest.fixture(scope="module")
@@ -71,17 +69,14 @@ def test_truncation(z):
     assert torch.allclose(G.map(z, psi=0.7), G.w_avg + 0.7 * (w - G.w_avg), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", CUT)
 @torch.no_grad()
-def test_cut_generators_read_the_first_slots_of_the_same_code(name, z):
-    G = rl.load_generator(name)
-    size = int(name.removeprefix("faces-"))
-    assert G.resolution == (size, size) and G.n_styles == 16
-    assert G.slots_read == {64: 8, 128: 10, 256: 12}[size]
+def test_the_small_generator_reads_the_first_slots_of_a_code(z):
+    G = rl.load_generator("faces-64")
+    assert G.resolution == (64, 64) and G.n_styles == 16 and G.slots_read == 8
     w = G.map(z, psi=0.7)
     codes = w[:, None].repeat(1, 16, 1)
     image = G.synthesize(codes)
-    assert image.shape == (2, 3, size, size)
+    assert image.shape == (2, 3, 64, 64)
     assert torch.allclose(image, G.synthesize(w), atol=1e-5)
     finer = codes.clone()
     finer[:, G.slots_read :] = 5.0
@@ -92,12 +87,11 @@ def test_cut_generators_read_the_first_slots_of_the_same_code(name, z):
         assert not torch.allclose(G.synthesize(changed), image, atol=1e-3), slot
 
 
-@pytest.mark.parametrize("name", CUT)
-def test_cut_generators_are_as_good_as_their_recipe_says(name, heldout):
+def test_the_small_generator_is_as_good_as_its_recipe_says(heldout):
     """The recipe's figures are means over 200 held-out renders; here twenty of them are measured again."""
-    recipe = json.loads((WEIGHTS / f"{name}.json").read_text())["heldout"]
+    recipe = json.loads((WEIGHTS / "faces-64.json").read_text())["heldout"]
     assert recipe["n"] == 200
-    G = rl.load_generator(name)
+    G = rl.load_generator("faces-64")
     target = downsample(to_float(heldout.images), G.resolution[0])
     with torch.no_grad():
         images = G.synthesize(heldout.codes).clamp(-1, 1)

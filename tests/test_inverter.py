@@ -35,7 +35,7 @@ def test_result_has_the_promised_shapes(restyle, images):
     assert torch.equal(result.latents[:, 0], restyle.G.w_avg.expand(3, 16, -1))
     large = restyle.G.synthesize(result.latents[0])
     assert torch.allclose(downsample(large, 256), result.images[0], atol=0.1)  # in bf16, and averaged in another order
-    assert result.final(rl.load_generator("faces-128")).shape == (3, 3, 128, 128)
+    assert result.final(rl.load_generator("faces-64")).shape == (3, 3, 64, 64)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_wrong_images_are_refused(restyle, images, message):
 
 def test_what_a_generator_made_is_clamped(restyle):
     """Renders overshoot [-1, 1]; those of a whole network can be inverted as they are."""
-    G = rl.load_generator("faces-128")
+    G = rl.load_generator("faces-64")
     with torch.no_grad():
         y = 1.5 * G.synthesize(G.map(torch.randn(1, 512, generator=torch.Generator().manual_seed(3))))
     assert 1.01 < y.abs().max() < 4

@@ -39,7 +39,7 @@ from restyle_lib.training.sources.faces import Faces
 from restyle_lib.training.sources.renders import disturb, scatter
 from restyle_lib.training.validation import validate
 
-# An encoder of 64 px from random weights, with a truncated generator in the loop: a pass takes a hundredth of a second.
+# An encoder of 64 px from random weights, with the small generator in the loop: a pass takes a hundredth of a second.
 TINY = {
     "init": "",
     "size": 64,
@@ -66,7 +66,7 @@ def tiny(name: str = "restyle-psp", **settings) -> Settings:
 
 
 def faces(settings: Settings, photographs=None, near=True) -> Faces:
-    """A source with twenty renders, the near ones by the truncated generator."""
+    """A source with twenty renders, the near ones by the small generator."""
     G = Viewed(rl.load_generator("faces-64"), (64, 64))
     drawn = render_sets.renders(rl.load_generator("faces-1024"), "train", 20, render_sets.POOL_SEED)
     codes = scatter(drawn.codes, 8, torch.Generator().manual_seed(2))
@@ -462,7 +462,7 @@ def test_pairs_are_what_they_claim(pool):
     lengths = residual[~first].square().mean((1, 2))
     assert lengths.min() < 0.5 * residual[first].square().mean(), "near ones among them"
     apart = [(codes - pool.renders.codes).square().mean() for codes in (pool.near.codes, pool.renders.codes.roll(1, 0))]
-    assert apart[0] < 0.5 * apart[1], "each near one is near its own render, whatever a truncated generator leaves out"
+    assert apart[0] < 0.5 * apart[1], "each near one is near its own render, whatever the small generator leaves out"
     with pytest.raises(ValueError, match="near renders"):
         faces(tiny(), near=False).pairs(torch.Generator().manual_seed(0), 9)
     one_pass = faces(tiny("psp"), near=False)
@@ -601,10 +601,8 @@ def test_recipes_were_made_with_the_settings_in_the_code():
         assert recipe["settings"] | recipe.get("changed since", {}) == expected
 
 
-def test_files_of_the_cut_generators_hold_what_was_learned():
-    for size in (64, 128, 256):
-        G = rl.load_generator(f"faces-{size}")
-        assert set(unpack(load_file(WEIGHTS / f"faces-{size}.safetensors"))) == set(trainable(G, size))
+def test_the_file_of_the_small_generator_holds_what_was_learned():
+    assert set(unpack(load_file(WEIGHTS / "faces-64.safetensors"))) == set(trainable(rl.load_generator("faces-64")))
 
 
 def test_a_recipe_states_the_validation_of_the_weights_in_the_file(pool, tmp_path, monkeypatch):

@@ -246,7 +246,7 @@ def _each(
     _check_face(face)
     if paste and not inverter.domain.faces:
         raise ValueError(f"--paste is for faces, and the model is of {inverter.domain.name}")
-    G = inverter.full_generator().to(inverter.y_avg.device)
+    G = inverter.G.to(inverter.y_avg.device)
     if effort.tuning and not isinstance(G, MobileGenerator):
         raise ValueError("best tunes the embedded generator, and this model has one of its own: use --quality good")
     out.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ def film(
     if of != "edit" and any(photo.suffix == SAVED for photo in photos):
         raise ValueError(f"of a tuned generator ({SAVED}) there are films of edits; the steps and a morph have several")
     inverter = load_inverter(model).to(best_device())
-    G = inverter.full_generator().to(best_device())
+    G = inverter.G.to(best_device())
     generators, trails = [], []
     for photo in tqdm(photos, desc="inverting", unit="photograph"):
         if photo.suffix == SAVED:

@@ -24,8 +24,7 @@ HELDOUT_SEED = 20_000_000
 def heldout(n: int) -> render_sets.Renders:
     """n fp32 renders of the full 1024 px generator at psi 0.7, seeds that no training uses, at 256 px.
 
-    They are not samples of the cut generator that encoders are trained with, but they are still renders: easier than
-    photographs, since a code that reproduces them exists.
+    They are easier than photographs, since a code that reproduces them exists.
     """
     return render_sets.renders(
         load_generator("faces-1024").to(best_device()), "heldout", n, HELDOUT_SEED, render_sets.heldout_codes

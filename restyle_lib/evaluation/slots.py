@@ -3,8 +3,7 @@
 python -m restyle_lib.evaluation.slots   measures it on unseen samples of W and writes data/results/benchmark_slots.csv
 
 For each direction, the best range of slots is chosen on one half of the samples and compared with all slots on the
-other half, at equal effect: the fewer slots an edit has, the stronger it must be. At 128 px, where the labels are those
-that the directions were fitted to; slots above 9 are not seen there.
+other half, at equal effect: the fewer slots an edit has, the stronger it must be.
 """
 
 import json
@@ -19,6 +18,7 @@ from restyle_lib.evaluation.evaluate import mean_and_interval, save_table
 from restyle_lib.faces import attributes, looks
 from restyle_lib.generators import load_generator
 from restyle_lib.inversion.edit import LOOKS, deviations, directions, edit
+from restyle_lib.inversion.inverter import Viewed
 from restyle_lib.paths import RESULTS
 from restyle_lib.precision import best_device
 
@@ -77,7 +77,7 @@ def compare(n: int = 8) -> pd.DataFrame:
     ..., all slots:   see `Unseen.effects`; means
     ... difference:   those of the range minus those of all slots, with its 95 % interval over samples
     """
-    G = load_generator("faces-128").to(best_device())
+    G = Viewed(load_generator("faces-1024"), (256, 256)).to(best_device())
     z = torch.randn(2 * n, len(G.w_avg), generator=torch.Generator().manual_seed(SEED))
     first, second = (Unseen(G, w) for w in G.map(z.to(best_device()), PSI).split(n))
     records = []

@@ -16,7 +16,7 @@ from restyle_lib.generators import low_rank, tuned
 from restyle_lib.generators.mobile import MobileGenerator, from_ir
 from restyle_lib.paths import WEIGHTS
 
-SIZES = (64, 128, 256, 1024)
+SIZES = (64, 1024)
 TOON = ("shape", "drawing")  # the files that make a cartoonist of the face generator
 
 
@@ -48,9 +48,11 @@ class Generator(Protocol):
 
 
 def load_generator(name: str | Path) -> Generator:
-    """ "faces-1024", a cut generator ("faces-64", "faces-128", "faces-256"), or a checkpoint; on the CPU, frozen.
+    """ "faces-1024", "toon-1024", "faces-64", or a checkpoint; on the CPU, frozen.
 
-    "toon-1024" draws the faces of the same codes as cartoons (`restyle_lib.making.toon`).
+    "toon-1024" draws the faces of the same codes as cartoons (`restyle_lib.making.toon`). "faces-64" is a generator of
+    its own, distilled from renders of the whole one: cheap enough for lessons that train in minutes. It reads the first
+    8 slots of a code, and draws what an encoder found with another generator as somebody else.
 
     A path may be rosinality's StyleGAN2 (.pt), NVIDIA's StyleGAN2-ADA or StyleGAN3 (.pkl, or stylegan3-editing's .pt),
     an official pSp, e4e or ReStyle checkpoint (its decoder), or our safetensors, which may be what tuning changed of an
@@ -78,16 +80,14 @@ def _constants() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 def embedded(size: int, fitted: bool = True) -> MobileGenerator:
-    """The embedded FFHQ generator at 1024 px, or cut at 64, 128 or 256 px with its fitted weights.
+    """The embedded FFHQ generator at 1024 px, or the small one of 64 px that was distilled from it.
 
-    fitted=False leaves out the newest fitted file (the start of `restyle_lib.making.distill`).
+    fitted=False: the small one as it was before that, the start of `restyle_lib.making.distill`.
     """
     G = from_ir(*_constants(), size)
     G.load_state_dict(load_file(WEIGHTS / "faces-w_avg.safetensors"), strict=False)
-    if size < 1024:
-        for s in SIZES[:-1]:
-            if s < size or (s == size and fitted):
-                G.load_state_dict(unpack(load_file(WEIGHTS / f"faces-{s}.safetensors")), strict=False)
+    if size == 64 and fitted:
+        G.load_state_dict(unpack(load_file(WEIGHTS / "faces-64.safetensors")), strict=False)
     return G.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 

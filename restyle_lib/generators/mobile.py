@@ -1,4 +1,4 @@
-"""MobileStyleGAN (Belousov 2021, arXiv 2104.04767): the embedded FFHQ generator, whole or cut at a smaller size.
+"""MobileStyleGAN (Belousov 2021, arXiv 2104.04767): the embedded FFHQ generator, and a small one distilled from it.
 
 Every layer is cheap on a CPU: 3x3 convolutions are depthwise, up-sampling is an inverse Haar wavelet transform,
 and demodulation does not depend on w, so it is folded into the weights.
@@ -15,7 +15,7 @@ from restyle_lib.generators.mapping import Mapping
 LATENT = 512
 # Channels of the feature map at each size of the trunk; the image is twice as large as the last map.
 CHANNELS = {4: 512, 8: 512, 16: 512, 32: 512, 64: 512, 128: 256, 256: 128, 512: 64}
-HEAD_CHANNELS = 128  # width of a fitted head: keeps the shipped 64 px file under 8 MB
+HEAD_CHANNELS = 128  # width of the head of the small generator: keeps its file under 8 MB
 
 
 def inverse_haar(x: Tensor) -> Tensor:
@@ -120,39 +120,31 @@ class ToImage(nn.Module):
 
 
 class FittedHead(nn.Module):
-    """Image head of a cut generator: refines the image of the next smaller size, as StyleGAN2's skips do.
-
-    The low band of an image is twice its area-downsampled version, so the head predicts a correction to it and
-    the three high bands. It reads the style slot that the next block of the trunk would read.
-    """
+    """Image head of the small generator; reads the style slot that the next block of the trunk would read."""
 
     def __init__(self, channels: int, size: int):
         super().__init__()
         self.conv = StyledConv(channels, HEAD_CHANNELS, size)
         self.to_image = ToImage(HEAD_CHANNELS)
 
-    def forward(self, x: Tensor, w: Tensor, smaller: Tensor | None) -> Tensor:
-        bands = self.to_image.bands(self.conv(x, w, self.conv.noise), w)
-        if smaller is not None:
-            bands = bands + F.pad(2 * smaller, (0, 0, 0, 0, 0, 9))
-        return inverse_haar(bands)
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        return self.to_image(self.conv(x, w, self.conv.noise), w)
 
 
 class MobileGenerator(nn.Module):
     """The embedded FFHQ generator; see `restyle_lib.generators.Generator` for the interface that all share.
 
-    `size` is 1024 (the network as published) or 64, 128, 256 (its trunk cut there, with fitted heads).
-    Every code has 16 slots; a cut generator reads the first 8, 10 or 12 of them, so one code renders at any size.
+    `size` is 1024 (the network as published) or 64 (the trunk up to there, with an image head of its own).
+    Every code has 16 slots; the small one reads the first 8 of them.
     """
 
     n_styles = 16
-    smallest_head = 64
     family = "faces"  # "toon" where its weights are those of a toon generator
 
     def __init__(self, size: int):
         super().__init__()
-        if size not in (64, 128, 256, 1024):
-            raise ValueError(f"the embedded generator comes in sizes 64, 128, 256 and 1024, not {size}")
+        if size not in (64, 1024):
+            raise ValueError(f"the embedded generator comes in sizes 64 and 1024, not {size}")
         self.resolution = (size, size)
         self.mapping = Mapping()
         self.stem = Stem()
@@ -160,13 +152,12 @@ class MobileGenerator(nn.Module):
         if size == 1024:
             self.to_image = ToImage(CHANNELS[512])
         else:
-            fitted = [s for s in (64, 128, 256) if s <= size]
-            self.heads = nn.ModuleDict({str(s): FittedHead(CHANNELS[s // 2], s // 2) for s in fitted})
+            self.heads = nn.ModuleDict({str(size): FittedHead(CHANNELS[size // 2], size // 2)})  # so named in its file
         self.register_buffer("w_avg", torch.zeros(LATENT))
 
     @property
     def slots_read(self) -> int:
-        """Style slots that reach the image: 16 at 1024 px; a cut generator's head reads the last of its own."""
+        """Style slots that reach the image: 16 at 1024 px, 8 at 64, whose head reads the last."""
         return 2 * len(self.blocks) + 2
 
     def map(self, z: Tensor, psi: float = 1.0) -> Tensor:
@@ -183,14 +174,11 @@ class MobileGenerator(nn.Module):
             raise ValueError(f'noise must be "fixed", "random" or "none", not {noise!r}')
         w, strength = self.styles(codes), NOISE[noise]
         x = self.stem(w[0], strength(self.stem.noise, len(codes)))
-        image = None
         for i, block in enumerate(self.blocks):
             n1, n2 = (strength(conv.noise, len(codes)) for conv in (block.conv1, block.conv2))
             x = block(x, w[1 + 2 * i], w[2 + 2 * i], n1, n2)
-            size = 2 * x.shape[-1]
-            if self.resolution[0] < 1024 and size >= self.smallest_head:
-                image = self.heads[str(size)](x, w[3 + 2 * i], image)
-        return self.to_image(x, w[15]) if image is None else image
+        head = self.to_image if self.resolution[0] == 1024 else self.heads["64"]
+        return head(x, w[self.slots_read - 1])
 
     def styles(self, codes: Tensor) -> tuple[Tensor, ...]:
         """The style of each slot [B, 512], of codes as `synthesize` takes them; raises ValueError for others."""
@@ -223,7 +211,7 @@ NOISE = {"fixed": _fixed, "random": _random, "none": _none}
 def from_ir(mapping: dict[str, Tensor], synthesis: dict[str, Tensor], size: int) -> MobileGenerator:
     """The generator from the constants of the two OpenVINO graphs of the wheel `random-face`.
 
-    A cut size gets the published trunk and untrained heads. The scales 1/sqrt(9 C) (convolutions) and 1/sqrt(C)
+    The small one gets the published trunk and an untrained head. The scales 1/sqrt(9 C) (convolutions) and 1/sqrt(C)
     (to_img) that the graph applies to each style are folded into the affine layers.
     Raises KeyError where a constant is missing: the files are of another model.
     """

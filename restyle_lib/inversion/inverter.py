@@ -19,7 +19,6 @@ from restyle_lib.checkpoints.packing import pack, unpack
 from restyle_lib.encoders import Encoder, full_size
 from restyle_lib.generators import load_generator
 from restyle_lib.generators.averaged import averaged, can_average
-from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.inversion.refine import Callback, is_one_pass, refine, steps_taken
 from restyle_lib.inversion.result import Inversion
 from restyle_lib.paths import WEIGHTS, save_atomically
@@ -96,11 +95,6 @@ class Inverter(nn.Module):
     def precision(self) -> AbstractContextManager:
         """The arithmetic of its loop: for encoders of the embedded faces bf16 where it is fast, as in training."""
         return autocast(self.y_avg.device) if isinstance(self.encoder, Encoder) else nullcontext()
-
-    def full_generator(self) -> nn.Module:
-        """The generator that renders this inverter's codes best: the whole one where a cut one is in the loop."""
-        cut = isinstance(self.G, MobileGenerator) and self.G.resolution != (1024, 1024)
-        return load_generator(f"{self.G.family}-1024") if cut else self.G
 
     @torch.no_grad()
     def invert(

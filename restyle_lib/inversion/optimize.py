@@ -216,5 +216,5 @@ def _spread(G, n: int = 10_000) -> Tensor:
 
 
 def _all_slots(codes: Tensor, n: int) -> Tensor:
-    """Codes [B, j, 512] -> [B, n, 512]: the last style, repeated in the finer slots that a cut generator leaves out."""
+    """Codes [B, j, 512] -> [B, n, 512]: the last style, repeated in the slots that a small generator leaves out."""
     return torch.cat([codes, codes[:, -1:].expand(-1, n - codes.shape[1], -1)], dim=1)

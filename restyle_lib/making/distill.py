@@ -1,10 +1,10 @@
-"""Fits the heads of the cut generators, so that the first half of the network makes good small faces by itself.
+"""Distils a generator of 64 px faces from the whole one, cheap enough for lessons and tests.
 
-    python -m restyle_lib.making.distill --size 64        # then 128, then 256: each builds on the smaller one
+    python -m restyle_lib.making.distill
 
-The published network has one image head, at 1024 px. For each size the teacher is that network's render,
-area-downsampled; the student is the trunk cut at the size. At 64 px trunk and head learn together; a larger size starts
-from the smaller one and learns its newest layers only, so the three files stay small.
+The teacher is the whole network's render, area-downsampled; the student is the first half of the trunk with an image
+head of its own. It reads half of a code's styles, so it is good on samples of W, which it was fitted to, and another
+generator for all else: it draws the codes that encoders find with the whole one as other people.
 """
 
 import json
@@ -32,18 +32,15 @@ from restyle_lib.precision import autocast
 CPU = torch.device("cpu")
 
 
-# What the file of each size holds, by the beginning of the names. At 64 px that is the whole trunk but the dense 4x4
-# convolution and the constant, which are 40 % of its weights and which later layers can make up for.
-LEARNED = {
-    64: ("stem.modulation.", "stem.bias", "blocks.", "heads.64."),
-    128: ("blocks.2.", "blocks.3.", "heads."),
-    256: ("blocks.4.", "heads.256."),
-}
+SIZE, HEAD = 64, "heads.64."
+# What its file holds, by the beginning of the names: the whole trunk but the dense 4x4 convolution and the constant,
+# which are 40 % of its weights and which later layers can make up for.
+LEARNED = ("stem.modulation.", "stem.bias", "blocks.", HEAD)
 
 
-def trainable(G: nn.Module, size: int) -> dict[str, nn.Parameter]:
-    """The parameters of G that are fitted at `size`, by name."""
-    return {name: p for name, p in G.named_parameters() if name.startswith(LEARNED[size])}
+def trainable(G: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of G that are fitted, by name."""
+    return {name: p for name, p in G.named_parameters() if name.startswith(LEARNED)}
 
 
 def start_head(head: nn.Module) -> None:
@@ -54,7 +51,6 @@ def start_head(head: nn.Module) -> None:
 
 
 def fit(
-    size: int,
     iterations: int = 3000,
     batch: int = 16,
     head_lr: float = 1e-2,
@@ -64,42 +60,40 @@ def fit(
     seed: int = 0,
     again: bool = False,
 ) -> dict:
-    """Fits the head (and at 64 px the trunk) of one size and writes data/weights/faces-<size>.safetensors and .json.
+    """Fits trunk and head and writes data/weights/faces-64.safetensors and .json.
 
     Learning rates are relative: each tensor moves at its rate times its own root mean square, since modulations,
     biases and filters differ by orders of magnitude. The trunk's rises slowly, so that a head that knows nothing yet
     does not spoil it. identity_weight multiplies 1 - cosine; the L1 and L2 terms have weight 1.
-    again starts from the shipped weights of that size: a further round, noted in the recipe after the earlier ones.
+    again starts from the shipped weights: a further round, noted in the recipe after the earlier ones.
     Returns the recipe with the held-out figures.
     """
     torch.manual_seed(seed)
     teacher = embedded(1024)
-    G = embedded(size, fitted=again)
+    G = embedded(SIZE, fitted=again)
     renders = render_sets.renders(teacher, "train", pool, render_sets.POOL_SEED, shard=100).agreeing(G.slots_read - 1)
     heldout = sets.heldout(200)
-    targets = torch.cat([to_uint8(downsample(to_float(x), size)) for x in renders.images.split(256)])
+    targets = torch.cat([to_uint8(downsample(to_float(x), SIZE)) for x in renders.images.split(256)])
     identity = shared(CPU)
     embeddings = _embed(identity, targets)
 
     if not again:
-        start_head(G.heads[str(size)])
-    student = trainable(G, size)
+        start_head(G.heads[str(SIZE)])
+    student = trainable(G)
     for p in student.values():
         p.requires_grad_(True)
-    newest = f"heads.{size}."
     groups = [
-        {"params": [p], "lr": _rms(p) * (head_lr if name.startswith(newest) else trunk_lr)}
-        for name, p in student.items()
+        {"params": [p], "lr": _rms(p) * (head_lr if name.startswith(HEAD) else trunk_lr)} for name, p in student.items()
     ]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         [
-            partial(_rise_and_fall, iterations=iterations, rise=0.02 if name.startswith(newest) else 0.3)
+            partial(_rise_and_fall, iterations=iterations, rise=0.02 if name.startswith(HEAD) else 0.3)
             for name in student
         ],
     )
-    start, progress = time.perf_counter(), tqdm(range(iterations), desc=f"fitting faces-{size}")
+    start, progress = time.perf_counter(), tqdm(range(iterations), desc="fitting faces-64")
     for i in progress:
         pick = torch.randint(len(renders), (batch,))
         target = to_float(targets[pick])
@@ -113,19 +107,19 @@ def fit(
         if i % 20 == 0:
             progress.set_postfix({k: f"{v.item():.4f}" for k, v in losses.items()})
         if i % 500 == 499:
-            tqdm.write(f"{i + 1}: {validate(G, heldout, size, identity)}")
+            tqdm.write(f"{i + 1}: {validate(G, heldout, identity)}")
     this_round = {"iterations": iterations, "batch": batch, "head_lr": head_lr, "trunk_lr": trunk_lr}
     this_round |= {"identity_weight": identity_weight, "pool": pool, "seed": seed, "pool_seed": render_sets.POOL_SEED}
     this_round["minutes"] = round((time.perf_counter() - start) / 60, 1)
     tensors = pack(student)
     G.load_state_dict(unpack(tensors), strict=False)  # so that the held-out figures are of what is shipped
-    path = WEIGHTS / f"faces-{size}.safetensors"
+    path = WEIGHTS / "faces-64.safetensors"
     recipe_path = path.with_suffix(".json")
     recipe = {
         "source": "MobileStyleGAN of random-face==2021.7.21.1, cut and fine-tuned by restyle_lib.making.distill",
         "rounds": (json.loads(recipe_path.read_text())["rounds"] if again else []) + [this_round],
         "machine": f"{torch.get_num_threads()} CPU threads, {precision.name(CPU)}",
-        "heldout": {"n": 200, "psi": 0.7, "seed": sets.HELDOUT_SEED} | validate(G, heldout, size, identity),
+        "heldout": {"n": 200, "psi": 0.7, "seed": sets.HELDOUT_SEED} | validate(G, heldout, identity),
     }
     save_atomically(lambda temporary: save_file(tensors, temporary), path)
     recipe_path.write_text(json.dumps(recipe, indent=2) + "\n")
@@ -162,11 +156,11 @@ def distance(
 
 
 @torch.no_grad()
-def validate(G: nn.Module, heldout: render_sets.Renders, size: int, identity: Identity) -> dict[str, float]:
+def validate(G: nn.Module, heldout: render_sets.Renders, identity: Identity) -> dict[str, float]:
     """Mean PSNR in dB and identity cosine of G against the downsampled 1024 renders, in fp32."""
     figures = {"psnr": [], "identity": []}
     for codes, images in zip(heldout.codes.split(20), heldout.images.split(20), strict=True):
-        target = downsample(to_float(images), size)
+        target = downsample(to_float(images), SIZE)
         image = G.synthesize(codes).clamp(-1, 1)
         figures["psnr"].append(psnr(image, target))
         figures["identity"].append(similarity(identity, image, target))

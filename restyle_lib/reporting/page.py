@@ -119,7 +119,7 @@ SECTIONS = [
             "architecture.png": "The loop.",
             "batch.jpg": "What an encoder learns from: images, each beside what it sees as a reconstruction.",
             "training_restyle-psp.png": "A training of minutes.",
-            "cut_generators.jpg": "The generator cut at 64, 128 and 256 px beside its full renders.",
+            "small_generator.jpg": "The small generator of the lessons, beside the whole one.",
             "truncation.jpg": "Truncation: from a sample to the mean face.",
             "style_mixing.jpg": "Style mixing.",
         },

@@ -13,8 +13,8 @@ class Settings:
     generator: str = "faces-1024"
     """The generator in the loop, its images averaged to what the encoder sees; "toon-1024": faces in, cartoons out.
 
-    A truncated one is for lessons that take minutes: a pass of an encoder of 64 px with "faces-64" is twenty times
-    cheaper, and teaches codes that the whole generator renders less well.
+    "faces-64" is for lessons that take minutes: a pass of an encoder of 64 px is twenty times cheaper with it, and
+    what it teaches are codes of that generator, not of the whole one.
     """
     size: int = 256
     """px of the images that encoder and losses see, as in the paper."""

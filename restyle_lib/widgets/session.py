@@ -112,7 +112,7 @@ class Session(traitlets.HasTraits):
         self.people: dict[str, Inverted] = {}
         """The newest inversion of each face."""
         self.inverter = lru_cache(maxsize=2)(_load_inverter)  # an official checkpoint fills gigabytes
-        self.generator = lru_cache(maxsize=2)(lambda method: self.inverter(method).full_generator().to(best_device()))
+        self.generator = lru_cache(maxsize=2)(lambda method: self.inverter(method).G.to(best_device()))
         self._worker, self._jobs = ThreadPoolExecutor(1), []
         self._wishes: dict[Hashable, Callable[[], None]] = {}
         self._wished, self._stopping = threading.Event(), threading.Event()

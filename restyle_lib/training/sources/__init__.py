@@ -43,7 +43,7 @@ class Source(Protocol):
 
     G:             the generator in the loop, whose images have the size that the encoder sees
     device:        of G, and of all that is drawn
-    slots:         style slots that reach the images of G; of a truncated generator not all
+    slots:         style slots that reach the images of G; of the small generator not all
     start:         the network that the encoder begins as, or None for random weights
     average_image: G(w_avg), the first reconstruction of every image, [3, h, w]
     codes_scale:   standard deviation of w, the unit of the latent loss

@@ -45,7 +45,7 @@ class Faces:
         self.G, self.settings, self.start = G, settings, start
         self.device, self.slots, size = G.w_avg.device, G.slots_read, settings.size
         self.crops = Crops(photographs, size, settings.validation, report) if photographs else None
-        # a truncated generator does not show the finer styles: only codes that say nothing else there can be learned
+        # the small generator does not show the finer styles: only codes that say nothing else there can be learned
         shown = renders.agree(self.slots - 1)
         self.renders, self.near = renders.chosen(shown), near and near.chosen(shown)  # one by one, still
         self.heldout = self.crops.heldout(self.unknown) if self.crops else None
