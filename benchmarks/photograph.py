@@ -1,11 +1,11 @@
 """What inversion does with photographs of faces, as they are seen at 256 px, and what edits of the results do.
 
-    python benchmarks/photograph.py FOLDER --n 24 --save "whose photographs they are"
+    python benchmarks/photograph.py FOLDER --n 24 --name london --source "whose photographs they are"
 
 Prints a row for each encoder, for the search from where ReStyle-pSp ends, and for that with a tuned generator:
-distances to the photographs, seconds for each, and the change of an attribute by an edit of +2, in its standard
-deviations in W, with the mean change of all others, and identity to the photograph. ID is by the network of the losses,
-JUDGE by one that nothing has learned from. Means over photographs, with 95 % bootstrap intervals.
+distances to the photographs and seconds for each; for some of them the change of an attribute by an edit of +2, in its
+standard deviations in W, with the mean change of all others, and identity to the photograph. ID is by the network of
+the losses, JUDGE by one that nothing has learned from. Means over photographs, with 95 % bootstrap intervals.
 """
 
 import time
@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 import tyro
+from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -22,13 +24,15 @@ from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.evaluation import measure, methods, metrics, sets
 from restyle_lib.evaluation.evaluate import mean_and_interval, save_table
 from restyle_lib.faces.attributes import NAMES, Attributes
+from restyle_lib.generators.averaged import averaged
 from restyle_lib.images import downsample
 from restyle_lib.inversion.edit import deviations, edit
 from restyle_lib.inversion.optimize import hybrid
 from restyle_lib.paths import RESULTS
 from restyle_lib.precision import best_device
 
-RESTYLE, COMPARED, STEPS = "ReStyle-pSp", ("pSp", "e4e", "ReStyle-e4e"), 5
+RESTYLE, STEPS = "ReStyle-pSp", 5
+EDITED = ("pSp", "e4e", "ReStyle-e4e", RESTYLE, "+ search", "+ tuning")
 EDITS = ("smile", "age", "pose")
 EFFECTS = ("wanted", "unwanted", "JUDGE")
 SHOWN = ("L2", "ST-LPIPS", "ID", "JUDGE", "seconds")
@@ -43,27 +47,27 @@ def photograph(
     locality: float = 0.1,
     aligned: bool = False,
     out: Path | None = None,
-    save: str = "",
+    name: str = "",
+    source: str = "",
 ) -> None:
     """Inverts the first n photographs of a folder.
 
     search, tuning: steps of each; locality: weight of the regularisation of `restyle_lib.inversion.tune`
     aligned: whether the photographs are FFHQ-aligned squares already
     out: folder for a picture of each: photograph, inversion and edits, a line for each stage
-    save: name of the photographs' source; the tables then go to data/results/benchmark_photographs.csv and
-          benchmark_edits.csv
+    name: the tables go to data/results/benchmark_<name>.csv and benchmark_<name>_edits.csv; else they are not kept
+    source: of the photographs, with their licence
     """
     x = _aligned(folder, n) if aligned else sets.of_folder(folder, DOMAINS["faces"], 512)[1][:n]
     encoders, attributes, rows = methods.load_encoders(), Attributes(), []
     inverter = encoders.pop(RESTYLE)
     for i, photo in enumerate(tqdm(x.split(1), desc="photographs", unit="photograph")):
         stages, seconds = [], []
-        for label in COMPARED:
+        for label, encoder in encoders.items():
             start = time.perf_counter()
-            found = encoders[label].invert(photo, STEPS)
+            found = encoder.invert(photo, STEPS)
             seconds.append(time.perf_counter() - start)
-            name = label if encoders[label].one_pass else f"{label}, step {STEPS}"
-            stages.append((name, encoders[label].G, found.latents[:, -1]))
+            stages.append((label if encoder.one_pass else f"{label}, step {STEPS}", encoder.G, found.latents[:, -1]))
         start = time.perf_counter()
         result = inverter.invert(photo, STEPS)
         encoded = time.perf_counter()
@@ -81,22 +85,25 @@ def photograph(
         ]
         lines = []
         for (stage, G, w), s in zip(stages, seconds, strict=True):
-            row, seen = _row(G, w, photo, attributes)
+            edited = stage.startswith(EDITED) and "step 1" not in stage
+            row, seen = _row(G, w, photo, attributes, EDITS if edited else ())
             rows.append({"": stage, "seconds": s} | row)
-            lines.append(torch.cat([photo, *seen.split(1)], dim=3))
+            missing = len(EDITS) + 1 - len(seen)
+            lines.append(F.pad(torch.cat([photo, *seen.split(1)], dim=3), (0, 512 * missing, 0, 0)))
         if out:
             out.mkdir(parents=True, exist_ok=True)
             rl.to_image(torch.cat(lines, dim=2)).save(out / f"{i}.png")
     rows = pd.DataFrame(rows)
     print(rows.groupby("", sort=False).mean().round(3).T.to_string())
-    if save:
-        source = {"photographs": save, "n": len(x), "machine": f"{measure.machine(best_device())}, batch 1"}
-        for name, table in tables(rows).items():
-            save_table(table.assign(**source), RESULTS / f"benchmark_{name}.csv")
+    if name:
+        origin = {"photographs": source, "n": len(x), "machine": f"{measure.machine(best_device())}, batch 1"}
+        inverted, edited = (table.assign(**origin) for table in tables(rows))
+        save_table(inverted, RESULTS / f"benchmark_{name}.csv")
+        save_table(edited, RESULTS / f"benchmark_{name}_edits.csv")
 
 
-def tables(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Rows of all photographs -> "photographs", a row for each stage, and "edits", one for each edit at each stage."""
+def tables(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of all photographs -> a table with a row for each stage, and one with a row for each edit of some stages."""
     stages = rows.groupby("", sort=False)
     photographs = [{"method": stage} | {name: interval(of[name]) for name in SHOWN} for stage, of in stages]
     edits = [
@@ -104,9 +111,9 @@ def tables(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
         | {effect: interval(of[f"{name}: {effect}"]) for effect in EFFECTS}
         for edited in EDITS
         for stage, of in stages
+        if of[f"{edited} {STRENGTH:+g}: wanted"].notna().all()
     ]
-    photographs = pd.DataFrame(photographs).rename(columns={"seconds": "s / image"})
-    return {"photographs": photographs, "edits": pd.DataFrame(edits)}
+    return pd.DataFrame(photographs).rename(columns={"seconds": "s / image"}), pd.DataFrame(edits)
 
 
 def interval(values: pd.Series) -> str:
@@ -116,10 +123,12 @@ def interval(values: pd.Series) -> str:
 
 
 @torch.no_grad()
-def _row(G, code: Tensor, photo: Tensor, attributes: Attributes) -> tuple[dict[str, float], Tensor]:
-    """Numbers of one photograph, and what they are of at 512 px: inversion and edits."""
-    edits = [code, *(edit(code, name, STRENGTH) for name in EDITS)]
-    large = torch.cat([downsample(G.synthesize(w).clamp(-1, 1), 512) for w in edits])
+def _row(
+    G, code: Tensor, photo: Tensor, attributes: Attributes, names: tuple[str, ...]
+) -> tuple[dict[str, float], Tensor]:
+    """Numbers of one photograph and of its named edits, and what they are of at 512 px: inversion and edits."""
+    edits = [code, *(edit(code, name, STRENGTH) for name in names)]
+    large = torch.cat([averaged(G, w, 512).clamp(-1, 1) for w in edits])
     seen = downsample(large, 256)
     target = downsample(photo, 256)
     y, labels = seen[:1], attributes(seen) / deviations()
@@ -129,7 +138,7 @@ def _row(G, code: Tensor, photo: Tensor, attributes: Attributes) -> tuple[dict[s
         "ID": metrics.identity(y, target).item(),
         "JUDGE": metrics.judged(y, target).item(),
     }
-    for name, edited, label in zip(EDITS, seen[1:], labels[1:], strict=True):
+    for name, edited, label in zip(names, seen[1:], labels[1:], strict=True):
         change, own = label - labels[0], NAMES.index(name)
         row[f"{name} {STRENGTH:+g}: wanted"] = change[own].item()
         row[f"{name} {STRENGTH:+g}: unwanted"] = change.abs().sum().sub(change[own].abs()).item() / (len(NAMES) - 1)
@@ -139,7 +148,8 @@ def _row(G, code: Tensor, photo: Tensor, attributes: Attributes) -> tuple[dict[s
 
 def _aligned(folder: Path, n: int) -> Tensor:
     files = sorted(path for path in folder.iterdir() if path.is_file())[:n]
-    return torch.cat([downsample(rl.to_tensor(rl.open_photo(path)), 512) for path in files])
+    images = [rl.open_photo(path).resize((512, 512), Image.Resampling.LANCZOS) for path in files]  # small ones grow
+    return torch.cat([rl.to_tensor(image) for image in images])
 
 
 if __name__ == "__main__":

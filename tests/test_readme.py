@@ -52,6 +52,6 @@ def test_a_sentence_has_its_number_from_the_results():
         {"method": ["a", "b, step 5"], "L2": ["0.05 [0.04, 0.06]", "0.03 [0.02, 0.04]"], "s": [1.0, 2.5]}
     )
     assert readme.value(table, "b, step 5", "L2") == "0.03" and readme.value(table, "b, step 5", "s") == "2.5"
-    said = "L2 is <!-- value: benchmark_photographs | ReStyle-pSp, step 5 | L2 -->9<!-- end -->."
+    said = "L2 is <!-- value: benchmark_london | ReStyle-pSp, step 5 | L2 -->9<!-- end -->."
     filled = readme.filled(said)
     assert filled != said and readme.filled(filled) == filled
