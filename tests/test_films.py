@@ -64,7 +64,28 @@ def test_a_tuned_generator_draws_its_own_frames(codes, tmp_path):
     with Image.open(out) as gif:
         assert abs(np.asarray(gif.convert("RGB"), dtype=float).mean() - tuned[1].mean()) < 12
     with pytest.raises(ValueError, match="films of edits"):
-        film([saved, saved], tmp_path / "me.gif", of="morph")
+        film([saved, saved], tmp_path / "me.gif", of="steps")
+
+
+@torch.no_grad()
+def test_in_a_morph_each_is_drawn_by_their_own_generator(codes, tmp_path):
+    """Weights move with the codes: at each end they are that person's, half-way between they are the mean."""
+    people = [rl.load_generator("faces-1024") for _ in range(2)]
+    people[1].to_image.bias += 0.2
+    ways = films.between(torch.eye(2)[:, None], 0.08, rest=0)[:, 0]
+    assert ways.tolist() == [[1, 0], [0.5, 0.5], [0, 1]]
+    shown = list(films.frames(people, codes[[0, 0, 0]], 256, shares=ways))
+    plain, own = (averaged_uint8(G, codes[:1]) for G in people)
+    assert np.abs(shown[0] - plain).mean() < 2 and np.abs(shown[2] - own).mean() < 2
+    assert shown[1].mean() == pytest.approx((plain.mean() + own.mean()) / 2, abs=2)
+    assert people[0].to_image.bias.abs().sum() != people[1].to_image.bias.abs().sum(), "they stay as they were"
+    toon = rl.load_generator("toon-1024")
+    with pytest.raises(ValueError, match="tuned from faces-1024"):
+        next(films.frames([people[0], toon], codes[:1], 256, shares=ways[:1]))
+    save_tuned(tmp_path / "me.safetensors", people[1], codes[:1])
+    out = film([tmp_path / "me.safetensors"] * 2, tmp_path / "us.gif", of="morph", size=256, seconds=0.04)
+    with Image.open(out) as gif:
+        assert abs(np.asarray(gif.convert("RGB"), dtype=float).mean() - own.mean()) < 12
 
 
 def averaged_uint8(G, codes):

@@ -2,6 +2,7 @@
 
 import io
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from restyle_lib.inversion.edit import directions
 from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS
 from restyle_lib.inversion.quality import QUALITY
 from restyle_lib.widgets.edit import GROUPS
+from restyle_lib.widgets.film import drawn_by
 
 METHOD, STEPS = FOR_PHOTOGRAPHS, 2
 NAME = METHOD.removeprefix("faces/")
@@ -318,3 +320,17 @@ def test_open_photo_takes_an_open_file(face, tmp_path):
     with (tmp_path / "me.jpg").open("rb") as file:
         file.read(10)  # wherever it stands
         assert open_photo(file).tobytes() == open_photo(tmp_path / "me.jpg").tobytes()
+
+
+def test_films_of_a_tuned_person_end_with_their_own_generator():
+    G, T = rl.load_generator("faces-64"), rl.load_generator("faces-64")
+    plain = SimpleNamespace(G=G, tuned=None, last=1, generator=lambda t: G)
+    of = SimpleNamespace(G=G, tuned=T, last=2, generator=lambda t: T if t == 2 else G)
+    assert drawn_by([of], "edit", 0.04) == (T, None)
+    owners, shares = drawn_by([of], "steps", 0.04)
+    assert owners == [G, G, T] and shares[0].tolist() == [1, 0, 0] and shares[-1].tolist() == [0, 0, 1]
+    owners, shares = drawn_by([plain, of], "morph", 0.04)
+    assert owners == [G, T] and shares[0].tolist() == shares[-1].tolist() == [1, 0]
+    assert drawn_by([plain, plain], "morph", 0.04) == (G, None)
+    other = SimpleNamespace(G=object(), tuned=None, last=1)
+    assert drawn_by([of, other], "morph", 0.04) == (G, None), "generators of two kinds cannot be mixed"

@@ -36,8 +36,8 @@ def film(
 ) -> Path:
     """Makes a film of photographs: the steps of an inversion, an edit there and back, or a morph between people.
 
-    photos:    image files; of "steps" and "edit" one after the other, of "morph" at least two. For an edit also what
-               `restyle invert --quality best` saved of one, whose own generator then draws it
+    photos:    image files; of "steps" and "edit" one after the other, of "morph" at least two. For the latter two also
+               what `restyle invert --quality best` saved of one, whose own generator then draws it
     out:       a file that ends in .mp4 or .gif
     of:        "steps" from the mean face to the code; "edit" along `direction`; "morph" from one to the next and back
     direction: smile, age, pose, gender or nod
@@ -54,8 +54,8 @@ def film(
     if not photos or (of == "morph" and len(photos) < 2):
         raise ValueError("a morph needs at least two photographs" if photos else "no photographs given")
     editing.edit(torch.zeros(1, 512), direction)  # an unknown direction is said before anything takes time
-    if of != "edit" and any(photo.suffix == SAVED for photo in photos):
-        raise ValueError(f"of a tuned generator ({SAVED}) there are films of edits; the steps and a morph have several")
+    if of == "steps" and any(photo.suffix == SAVED for photo in photos):
+        raise ValueError(f"a tuned generator ({SAVED}) has no steps in its file; there are films of edits and morphs")
     inverter = load_inverter(model).to(best_device())
     G = inverter.G.to(best_device())
     generators, trails = [], []
@@ -69,11 +69,16 @@ def film(
         result = inverter.invert(x, steps)
         generators.append(G)
         trails.append((hybrid(inverter, x, result, optimize) if optimize else result).latents[0])
-    parts = [trails] if of == "morph" else [[trail] for trail in trails]
-    codes = [script(of, part, direction, strength, seconds) for part in parts]
-    scenes = list(zip(generators, codes, strict=of != "morph"))
+    if of == "morph":
+        codes = [script(of, trails, direction, strength, seconds)]
+        with_tuned = any(each is not G for each in generators)
+        scenes = [(generators, shares(len(trails), seconds)) if with_tuned else (G, None)]
+    else:
+        codes = [script(of, [trail], direction, strength, seconds) for trail in trails]
+        scenes = [(each, None) for each in generators]
     with tqdm(total=sum(map(len, codes)), desc="drawing", unit="frame") as bar:
-        return films.write(out, chain.from_iterable(films.frames(*scene, size, bar.update) for scene in scenes))
+        drawn = [films.frames(by, part, size, bar.update, each) for (by, each), part in zip(scenes, codes, strict=True)]
+        return films.write(out, chain.from_iterable(drawn))
 
 
 def code_in(path: Path) -> Tensor:
@@ -92,3 +97,8 @@ def script(of: str, trails: list[Tensor], direction: str, strength: float, secon
     if of == "morph":
         return films.between(ends, seconds, around=True)
     return torch.cat([films.swing(code, direction, -strength, strength, 4 * seconds) for code in ends])
+
+
+def shares(people: int, seconds: float) -> Tensor:
+    """How much of each one's generator draws each frame of a morph, [f, people]."""
+    return films.between(torch.eye(people)[:, None], seconds, around=True)[:, 0]

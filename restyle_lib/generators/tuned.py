@@ -1,5 +1,7 @@
 """A tuned generator's file: which of its weights differ from those of an embedded one, and by how much; 1.6 MB."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -50,4 +52,18 @@ def add(G: MobileGenerator, packed: dict[str, Tensor]) -> MobileGenerator:
             raise ValueError(f"its change of {name} is of another shape or not finite")
     for name, change in changes.items():
         G.get_parameter(name).add_(change)
+    return G
+
+
+@torch.no_grad()
+def mix(G: MobileGenerator, generators: Sequence[MobileGenerator], shares: Tensor) -> MobileGenerator:
+    """Makes G, in place, the mean of generators of its family, tuned or not, by their shares [n], which sum to 1.
+
+    Raises ValueError where they are of several families.
+    """
+    if {each.family for each in generators} != {G.family}:
+        raise ValueError(f"only generators tuned from {G.family}-1024 can be mixed with it")
+    for name in learning(G):
+        weights = [share * each.get_parameter(name) for each, share in zip(generators, shares.tolist(), strict=True)]
+        G.get_parameter(name).copy_(torch.stack(weights).sum(0))
     return G

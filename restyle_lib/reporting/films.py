@@ -1,5 +1,6 @@
 """Films of codes: the steps of an inversion, an edit there and back, a morph between people; written as MP4 or GIF."""
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from restyle_lib.generators import tuned
 from restyle_lib.generators.averaged import averaged, can_average
 from restyle_lib.images import downsample, to_uint8
 from restyle_lib.inversion.edit import edit
@@ -46,19 +48,27 @@ def swing(
 
 
 @torch.no_grad()
-def frames(G, codes: Tensor, size: int = 512, callback: Callable[[], None] | None = None) -> Iterator[np.ndarray]:
+def frames(
+    G, codes: Tensor, size: int = 512, callback: Callable[[], None] | None = None, shares: Tensor | None = None
+) -> Iterator[np.ndarray]:
     """Codes [f, k, 512] as images of a generator, one by one: uint8 [size, size, 3].
 
-    A code that is that of the frame before is not drawn again. callback() is called after each frame.
+    shares: with several generators G, tuned from one or that one itself: how much of each draws a frame, [f, n].
+            `between` makes them of the rows of a unit matrix as it makes codes of codes
+    A frame that is that before it is not drawn again. callback() is called after each frame.
+    Raises ValueError for generators of several families.
     """
+    generators, G = ([G], G) if shares is None else (G, copy.deepcopy(G[0]))
     last = shown = None
-    for code in codes:
-        if last is None or not torch.equal(code, last):
+    for code, share in zip(codes, torch.ones(len(codes), 1) if shares is None else shares, strict=True):
+        if shares is not None and (last is None or not torch.equal(share, last[1])):
+            tuned.mix(G, generators, share)
+        if last is None or not torch.equal(code, last[0]) or not torch.equal(share, last[1]):
             on_device = code[None].to(G.w_avg.device)
             with autocast(on_device.device):
                 quick = can_average(G, (size, size))
                 y = averaged(G, on_device, size) if quick else downsample(G.synthesize(on_device).float(), size)
-            last, shown = code, to_uint8(y)[0].permute(1, 2, 0).cpu().numpy()
+            last, shown = (code, share), to_uint8(y)[0].permute(1, 2, 0).cpu().numpy()
         yield shown
         if callback:
             callback()

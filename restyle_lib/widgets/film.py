@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import ipywidgets as ipw
+import torch
 
 from restyle_lib.commands.film import script
 from restyle_lib.inversion.edit import directions
@@ -68,14 +69,14 @@ class FilmPanel(ipw.VBox):
     def _make(self, people: list[Inverted], kind: str, direction: str, seconds: float) -> str:
         trails = [of.result.latents[0] for of in people]
         codes = script(kind, trails, direction, STRENGTH, seconds)
-        G, drawn = people[0].generator(people[0].last if kind == "edit" else 0), 0
+        (G, mixed), drawn = drawn_by(people, kind, seconds), 0
 
         def advance() -> None:
             nonlocal drawn
             drawn += 1
             self.session.advance(drawn / len(codes), f"drawing the film, frame {drawn} of {len(codes)}")
 
-        images = list(films.frames(G, codes, SIZE, advance))
+        images = list(films.frames(G, codes, SIZE, advance, mixed))
         name = "-".join([*(of.stem for of in people), direction if kind == "edit" else kind])
         self.images, self.film = images, (name, written(images, "film.mp4"))
         self.video.value, self.stage.children = self.film[1], [self.video]
@@ -87,6 +88,21 @@ class FilmPanel(ipw.VBox):
         self.session.save(
             download, lambda: (f"{name}.{kind}", mp4 if kind == "mp4" else written(self.images, "film.gif"))
         )
+
+
+def drawn_by(people: list[Inverted], kind: str, seconds: float) -> tuple:
+    """The generator and shares of `films.frames`: each end of a way is drawn by its own generator, tuned or not."""
+    first = people[0]
+    if kind == "edit":
+        return first.generator(first.last), None
+    one_family = len({getattr(of.G, "family", id(of.G)) for of in people}) == 1
+    if not one_family or not any(of.tuned for of in people):
+        return first.G, None
+    if kind == "steps":
+        owners = [first.generator(t) for t in range(first.last + 1)]
+    else:
+        owners = [of.generator(of.last) for of in people]
+    return owners, films.between(torch.eye(len(owners))[:, None], seconds, around=kind == "morph")[:, 0]
 
 
 def written(images: list, name: str) -> bytes:
