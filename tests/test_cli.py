@@ -179,6 +179,16 @@ def test_only_faces_have_directions(photos, tmp_path):
     assert result.returncode == 2 and "is of church; smile is a direction of faces" in result.stderr
 
 
+def test_two_directions_of_one_name_are_refused(tmp_path):
+    """Their results would have one name too."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        torch.save(torch.randn(512), tmp_path / folder / "mine.pt")
+    asked = [str(tmp_path / folder / "mine.pt") for folder in ("a", "b")]
+    with pytest.raises(ValueError, match="two directions are named mine"):
+        cli.edit([tmp_path / "me.png"], tmp_path / "out", asked)
+
+
 def test_a_person_of_several_is_chosen(photos, tmp_path):
     face, group = Image.open(photos / "good.png"), Image.new("RGB", (700, 320), "grey")
     group.paste(face, (10, 10))

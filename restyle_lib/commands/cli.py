@@ -7,6 +7,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -145,6 +146,9 @@ def edit(
     if not direction:
         raise ValueError(f"no --direction given; there are {', '.join(editing.directions())}, or a file of one")
     edits, strengths = [editing.parse(words) for words in direction], _range(span) if span else None
+    for first, second in combinations(edits, 2):
+        if _ending(first, strength) == _ending(second, strength) and not torch.equal(first.direction, second.direction):
+            raise ValueError(f"two directions are named {first.label}, and so would be their results: rename a file")
     inverter = _opened(model, domain, input_size, device)
     for asked in edits:
         if asked.of_faces and not inverter.domain.faces:
