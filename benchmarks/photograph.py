@@ -23,6 +23,7 @@ import restyle_lib as rl
 from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.evaluation import measure, methods, metrics, sets
 from restyle_lib.evaluation.evaluate import mean_and_interval, save_table
+from restyle_lib.faces import judge
 from restyle_lib.faces.attributes import NAMES, Attributes
 from restyle_lib.generators.averaged import averaged
 from restyle_lib.images import downsample
@@ -96,10 +97,20 @@ def photograph(
     rows = pd.DataFrame(rows)
     print(rows.groupby("", sort=False).mean().round(3).T.to_string())
     if name:
-        origin = {"photographs": source, "n": len(x), "machine": f"{measure.machine(best_device())}, batch 1"}
+        origin = {"photographs": source, "n": len(x), "JUDGE of strangers among them": strangers(downsample(x, 256))}
+        origin |= {"machine": f"{measure.machine(best_device())}, batch 1"}
         inverted, edited = (table.assign(**origin) for table in tables(rows))
         save_table(inverted, RESULTS / f"benchmark_{name}.csv")
         save_table(edited, RESULTS / f"benchmark_{name}_edits.csv")
+
+
+@torch.no_grad()
+def strangers(x: Tensor) -> str:
+    """JUDGE between photographs of different people: mean and standard deviation."""
+    network = judge.shared(torch.device("cpu"))
+    embedded = torch.cat([network(one) for one in x.split(1)])
+    values = (embedded @ embedded.T)[*torch.triu_indices(len(x), len(x), 1)]
+    return f"{values.mean():.2f} ± {values.std():.2f}"
 
 
 def tables(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -3,6 +3,7 @@
 import re
 
 import pandas as pd
+import pytest
 
 from restyle_lib.paths import REPOSITORY
 from restyle_lib.reporting import readme
@@ -45,6 +46,16 @@ def test_some_columns_can_be_chosen():
 def test_what_was_not_measured_has_no_number():
     table = pd.DataFrame({"claim": ["C1", "C2"], "effect": [0.5, float("nan")], "n": [200, 0]})
     assert readme.markdown(table).splitlines()[2:] == ["| C1 | 0.5 | 200 |", "| C2 | – | 0 |", ""]
+
+
+def test_a_claim_is_said_to_be_what_it_was_found():
+    table = pd.DataFrame(
+        {"claim": ["C1", "C1", "C1", "C3"], "verdict": ["confirmed", "reversed", "confirmed", "reversed"]}
+    )
+    assert readme.verdicts(table, "C1") == "confirmed in 2 of 3, reversed in 1"
+    assert readme.verdicts(table, "C3") == "reversed"
+    with pytest.raises(KeyError, match="C2"):
+        readme.verdicts(table, "C2")
 
 
 def test_a_sentence_has_its_number_from_the_results():

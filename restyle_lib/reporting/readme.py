@@ -14,7 +14,10 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 PLACE = re.compile(r"(<!-- table: (\w+)(?: \| ([^>]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 # A number in a sentence: the results file, the entry of its first column that names the row, and the column.
 VALUE = re.compile(r"(<!-- value: (\w+) \| ([^|]+) \| ([^|]+) -->).*?(<!-- end -->)")
+# How often a claim of a table of claims was confirmed.
+VERDICTS = re.compile(r"(<!-- verdicts: (\w+) \| (\w+) -->).*?(<!-- end -->)")
 
+VERDICT_ORDER = ("confirmed", "not confirmed", "reversed", "not measured")
 FROM_CODE = {"settings": settings.reasons, "settings_of_domains": settings.domains}
 
 
@@ -22,16 +25,32 @@ def filled(text: str) -> str:
     """`text` with its places filled: `<!-- table: NAME --> … <!-- end -->` with the table of that name.
 
     `<!-- table: NAME | COLUMN, COLUMN -->` shows some of its columns, and what is the same in all rows below.
-    And `<!-- value: NAME | ROW | COLUMN --> … <!-- end -->` in a sentence with one number of it.
+    And `<!-- value: NAME | ROW | COLUMN --> … <!-- end -->` in a sentence with one number of it, and
+    `<!-- verdicts: NAME | CLAIM --> … <!-- end -->` with how many of its rows say what.
     """
     text = PLACE.sub(lambda place: place[1] + markdown(named(place[2]), place[3]) + place[4], text)
-    return VALUE.sub(lambda place: place[1] + value(named(place[2]), place[3], place[4]) + place[5], text)
+    text = VALUE.sub(lambda place: place[1] + value(named(place[2]), place[3], place[4]) + place[5], text)
+    return VERDICTS.sub(lambda place: place[1] + verdicts(named(place[2]), place[3]) + place[4], text)
 
 
 def value(table: pd.DataFrame, row: str, column: str) -> str:
     """A number as sentences show it, without its interval. Raises KeyError where there is no such row or column."""
     found = table.set_index(table.columns[0])[column]
     return cell(found.loc[row]).partition(" [")[0]
+
+
+def verdicts(table: pd.DataFrame, claim: str) -> str:
+    """What became of a claim: "confirmed in 2 of 3, not confirmed in 1", or the word alone where all rows agree.
+
+    Raises KeyError where the table has no such claim.
+    """
+    counts = table.loc[table.claim == claim, "verdict"].value_counts()
+    if counts.empty:
+        raise KeyError(f"no claim {claim}")
+    if len(counts) == 1:
+        return str(counts.index[0])
+    words = [f"{verdict} in {counts[verdict]}" for verdict in VERDICT_ORDER if verdict in counts]
+    return ", ".join([f"{words[0]} of {counts.sum()}", *words[1:]])
 
 
 def named(name: str) -> pd.DataFrame:
