@@ -12,10 +12,9 @@ import restyle_lib as rl
 from restyle_lib.paths import REPOSITORY
 
 
-@pytest.mark.parametrize("size", [64, 128])
 @torch.no_grad()
-def test_kernels_per_image_give_the_embedded_generators_images(size):
-    G = rl.load_generator(f"faces-{size}")
+def test_kernels_per_image_give_the_embedded_generators_images():
+    G = rl.load_generator("faces-64")
     codes = G.map(torch.randn(2, 512, generator=torch.Generator().manual_seed(0)))[:, None].repeat(1, 16, 1)
     assert torch.allclose(per_sample.synthesize(G, codes), G.synthesize(codes), atol=1e-4)
 
@@ -30,14 +29,12 @@ def test_training_is_measured(formulation):
 
 
 def test_what_photographs_show_is_tabled_with_intervals():
-    """Of each stage, and of each edit at each stage, in the order in which they came."""
+    """Of each stage, and of each edit at each stage that was edited, in the order in which they came."""
     effects = [f"{edit} +2: {effect}" for edit in photograph.EDITS for effect in photograph.EFFECTS]
     columns = [*photograph.SHOWN, *effects]
     rows = [{"": stage} | {name: i + j for i, name in enumerate(columns)} for j in range(3) for stage in ("b", "a")]
-    tables = photograph.tables(pd.DataFrame(rows))
-    assert list(tables["photographs"].method) == ["b", "a"] and tables["photographs"]["s / image"][0].startswith(
-        "5.000 ["
-    )
-    edits = tables["edits"]
+    rows += [{"": "c"} | dict.fromkeys(photograph.SHOWN, 1.0)]
+    inverted, edits = photograph.tables(pd.DataFrame(rows))
+    assert list(inverted.method) == ["b", "a", "c"] and inverted["s / image"][0].startswith("5.000 [")
     assert list(edits.edit) == ["smile +2", "smile +2", "age +2", "age +2", "pose +2", "pose +2"]
     assert edits.wanted[0].startswith("6.000 [") and edits.JUDGE[5].startswith("14.000 [")
