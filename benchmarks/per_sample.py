@@ -69,13 +69,11 @@ def _mobile(G: MobileGenerator, w: tuple[Tensor, ...]) -> Tensor:
     stem = G.stem
     kernels = stem.weight[None] * style(stem.modulation, w[0])[:, None]
     x = convolved(stem.constant.expand(len(w[0]), -1, -1, -1), kernels)
-    x, image = F.leaky_relu(x + stem.bias[:, None, None] + stem.noise, 0.2), None
+    x = F.leaky_relu(x + stem.bias[:, None, None] + stem.noise, 0.2)
     for i, block in enumerate(G.blocks):
         x = inverse_haar(x * style(block.up, w[1 + 2 * i]))
         x = mobile_styled(block.conv2, mobile_styled(block.conv1, x, w[1 + 2 * i]), w[2 + 2 * i])
-        if (size := str(2 * x.shape[-1])) in G.heads:
-            image = mobile_head(G.heads[size], x, w[3 + 2 * i], image)
-    return image
+    return mobile_head(G.heads["64"], x, w[G.slots_read - 1])
 
 
 def mobile_styled(layer: mobile.StyledConv, x: Tensor, w: Tensor) -> Tensor:
@@ -83,11 +81,10 @@ def mobile_styled(layer: mobile.StyledConv, x: Tensor, w: Tensor) -> Tensor:
     return F.leaky_relu(F.conv2d(y, layer.pointwise, layer.bias) + layer.noise, 0.2)
 
 
-def mobile_head(head: mobile.FittedHead, x: Tensor, w: Tensor, smaller: Tensor | None) -> Tensor:
+def mobile_head(head: mobile.FittedHead, x: Tensor, w: Tensor) -> Tensor:
     layer = head.to_image
     kernels = layer.weight[None] * style(layer.modulation, w)[:, None]
-    bands = convolved(mobile_styled(head.conv, x, w), kernels) + layer.bias[:, None, None]
-    return inverse_haar(bands if smaller is None else bands + F.pad(2 * smaller, (0, 0, 0, 0, 0, 9)))
+    return inverse_haar(convolved(mobile_styled(head.conv, x, w), kernels) + layer.bias[:, None, None])
 
 
 def style(layer: mobile.Modulation, w: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ import torch
 
 from restyle_lib.evaluation import sets
 
-
 # What takes minutes begins first: two processes take files in turn (--no-loadscope-reorder), and none waits long.
 LONG = ("notebooks", "training", "distributed", "browser", "cli", "surroundings", "bad_images", "soak", "films", "tune")
 
