@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from restyle_lib.encoders.full_size import FullSizeEncoder, StackedHeads
 from restyle_lib.generators import mobile, stylegan2
 from restyle_lib.generators.frozen import GAIN
 from restyle_lib.generators.mobile import MobileGenerator, inverse_haar
@@ -63,6 +64,37 @@ def convolved(x: Tensor, kernels: Tensor) -> Tensor:
     grouped = x.reshape(1, -1, *x.shape[2:])
     y = F.conv2d(grouped, kernels.reshape(b * c_out, per_group, *size), padding=size[0] // 2, groups=groups)
     return y.reshape(b, c_out, *y.shape[2:])
+
+
+def encode(encoder: FullSizeEncoder, x: Tensor) -> Tensor:
+    """Residuals of images x as published code computes them: head after head, and maps in the order that tensors have.
+
+    encoder: one whose batch normalisations are its own layers still, as `untrained` returns it, in evaluation mode
+    """
+    maps = encoder.backbone.maps(x)
+    levels = [maps[-1]]
+    if encoder.pyramid:
+        fine, middle, coarse = (maps[i] for i in encoder.backbone.pyramid)
+        levels = [coarse, enlarge(coarse, encoder.latlayer1(middle))]
+        levels.append(enlarge(levels[1], encoder.latlayer2(fine)))
+    styles = [
+        one_head(heads, i, level)
+        for heads, level in zip(encoder.heads, levels, strict=False)
+        for i in range(heads.heads)
+    ]
+    return torch.stack(styles, dim=1)
+
+
+def enlarge(x: Tensor, y: Tensor) -> Tensor:
+    return F.interpolate(x, y.shape[2:], mode="bilinear", align_corners=True) + y
+
+
+def one_head(heads: StackedHeads, i: int, x: Tensor) -> Tensor:
+    channels = heads.linear.shape[1]
+    own = slice(i * channels, (i + 1) * channels)
+    for weight, bias in zip(heads.weights, heads.biases, strict=True):
+        x = F.leaky_relu(F.conv2d(x, weight[own], bias[own], stride=2, padding=1), 0.01)
+    return F.linear(x.flatten(1), heads.linear[i].T, heads.bias[i, 0])
 
 
 def _mobile(G: MobileGenerator, w: tuple[Tensor, ...]) -> Tensor:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import restyle_lib as rl
+from restyle_lib.encoders.full_size import untrained
 from restyle_lib.paths import REPOSITORY
 
 
@@ -17,6 +18,13 @@ def test_kernels_per_image_give_the_embedded_generators_images():
     G = rl.load_generator("faces-64")
     codes = G.map(torch.randn(2, 512, generator=torch.Generator().manual_seed(0)))[:, None].repeat(1, 16, 1)
     assert torch.allclose(per_sample.synthesize(G, codes), G.synthesize(codes), atol=1e-4)
+
+
+@pytest.mark.parametrize("design", ["ir_se50", "resnet34-pyramid"])
+@torch.no_grad()
+def test_heads_apart_give_the_official_encoders_residuals(design):
+    encoder, x = untrained(design, 6, 4).eval(), torch.randn(1, 6, 256, 256)
+    assert torch.allclose(per_sample.encode(encoder, x), encoder(x), atol=1e-4)
 
 
 @pytest.mark.parametrize("formulation", ["plain", "ours", "ours, half a batch at a time"])
