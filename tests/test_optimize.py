@@ -153,7 +153,7 @@ def test_the_hybrid_brings_a_photograph_closer():
     inverter = rl.load_inverter("faces/psp")
     photos = sets.aligned_photographs()[1][:2]
     result = inverter.invert(photos, steps=1)
-    better = hybrid(inverter, photos, result, steps=25)
+    better = hybrid(inverter, photos, result, steps=30)
     assert better.latents.shape == (2, 3, 16, 512) and torch.equal(better.latents[:, :2], result.latents)
     before, after = (better.images[:, t].clamp(-1, 1) for t in (1, 2))
     assert (metrics.l2(after, photos) < 0.8 * metrics.l2(before, photos)).all()
