@@ -1,9 +1,12 @@
 """The rooms of the house: what may import what, so that each thing has one place and can be read from below."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import restyle_lib
+from restyle_lib.paths import REPOSITORY
 
 LIBRARY = Path(restyle_lib.__file__).parent
 # Each floor imports from itself and from those above it in this list.
@@ -42,3 +45,11 @@ def test_imports_point_downwards():
             above = [name for name in imported(path) if FLOOR[name] > FLOOR[room]]
             wrong += [f"{path.relative_to(LIBRARY)} imports {name}" for name in above]
     assert not wrong, "\n".join(wrong)
+
+
+def test_commands_start_without_what_few_of_them_need():
+    """Each of these takes a second or more to import."""
+    slow = ("torch._dynamo", "papermill", "nbconvert", "scipy.stats", "seaborn")
+    code = f"import sys, restyle_lib.commands.cli; print([name for name in {slow} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr

@@ -8,15 +8,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
-import papermill
 import torch
 from tqdm.auto import tqdm
 
 from restyle_lib import assets
 from restyle_lib.evaluation import profiles
 from restyle_lib.paths import FIGURES, REPOSITORY, RESULTS
-from restyle_lib.reporting import page as report
-from restyle_lib.reporting import readme
 from restyle_lib.reporting.compare import compare
 
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -46,6 +43,9 @@ def run(profile: Literal["smoke", "default", "full"] = "default", jobs: int | No
     update:  for maintainers: the run's figures and tables become the committed ones, and README shows them
     Stops at the first notebook that fails, with its error.
     """
+    from restyle_lib.reporting import page as report  # with nbconvert: half a second for every other command
+    from restyle_lib.reporting import readme
+
     if problems := assets.verify():
         print("\n".join(f"warning: {problem}" for problem in problems))
     sizes = profiles.load(profile)
@@ -84,6 +84,8 @@ def run_all(paths: list[Path], executed: Path, profile: str, jobs: int, bar: tqd
 
 
 def _run(path: Path, out: Path, profile: str, threads: int) -> str:
+    import papermill  # three seconds, for every other command too
+
     os.environ.update(KEEP_MEMORY, OMP_NUM_THREADS=str(threads))  # for the kernel
     start = time.perf_counter()
     papermill.execute_notebook(

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy.stats import bootstrap
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -112,6 +111,8 @@ def mean_and_interval(values, seed: int = 0) -> tuple[float, float, float]:
         return values.mean(), np.nan, np.nan
     if np.ptp(values) == 0:
         return values.mean(), values.mean(), values.mean()
+    from scipy.stats import bootstrap  # a second, for every command that measures nothing too
+
     interval = bootstrap(
         (values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(seed)
     ).confidence_interval

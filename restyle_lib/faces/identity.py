@@ -55,8 +55,6 @@ def shared(device: torch.device) -> Identity:
     return Identity().eval().to(device)
 
 
-@torch.compiler.disable
-@torch.no_grad()
 def recognise_in_place(images: Tensor) -> tuple[Tensor, list[Tensor]]:
     """The conditioning of the encoders: embeddings and feature maps of FFHQ-aligned images [B, 3, s, s] in [-1, 1].
 
@@ -65,6 +63,13 @@ def recognise_in_place(images: Tensor) -> tuple[Tensor, list[Tensor]]:
     maps [B, c, s/4, s/4], s/8 and s/16 are the network's maps of the face, put where the face is in the image, with
     zeros around it.
     """
+    if torch.compiler.is_compiling():  # only here: to import the compiler takes two seconds
+        return torch.compiler.disable(_recognise)(images)
+    return _recognise(images)
+
+
+@torch.no_grad()
+def _recognise(images: Tensor) -> tuple[Tensor, list[Tensor]]:
     embeddings, maps = shared(images.device).look(images)
     sizes = (images.shape[-1] // stride for stride in MAP_STRIDES)
     return math.sqrt(EMBEDDING) * embeddings, [_in_place(m, s) for m, s in zip(maps, sizes, strict=True)]
