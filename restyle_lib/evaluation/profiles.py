@@ -31,6 +31,8 @@ class Profile:
     """Held-out renders that 08_ablations compares variants on."""
     ablation_passes: int
     """Encoder passes of each of its short trainings."""
+    photographs: int
+    """Of the four in the public domain, how many 02_steps, 03_eval and 05_editability invert."""
     samples: int
     """Faces in the pictures of the generator tour and of the step grids."""
     hybrid_steps: int
@@ -76,6 +78,7 @@ PROFILES = {
         edited=2,
         ablated=2,
         ablation_passes=20,
+        photographs=1,
         samples=2,
         hybrid_steps=3,
         training={
@@ -104,6 +107,7 @@ PROFILES = {
         edited=12,
         ablated=8,
         ablation_passes=200,
+        photographs=4,
         samples=6,
         hybrid_steps=40,
         training={
@@ -131,6 +135,7 @@ PROFILES = {
         edited=200,
         ablated=200,
         ablation_passes=18_000,
+        photographs=4,
         samples=8,
         hybrid_steps=300,
         training={},

@@ -43,8 +43,8 @@ def photographs() -> dict[str, Image.Image]:
     }
 
 
-def aligned_photographs(size: int = 256) -> tuple[list[str], Tensor]:
-    """Names, and the FFHQ-aligned crops [4, 3, size, size] in [-1, 1].
+def aligned_photographs(size: int = 256, n: int = 4) -> tuple[list[str], Tensor]:
+    """Names of the first n of four, and the FFHQ-aligned crops [n, 3, size, size] in [-1, 1].
 
     From the cache, since another number of threads rounds landmarks in another way, which moves some pixels by a level:
     what one notebook found of a photograph would be unknown to the next.
@@ -52,7 +52,8 @@ def aligned_photographs(size: int = 256) -> tuple[list[str], Tensor]:
     photos = photographs()
     key = digest("aligned", size, *(photo.tobytes() for photo in photos.values()))
     crops = remembered_tensors(key, lambda: {name: to_tensor(align(photo, size)) for name, photo in photos.items()})
-    return list(photos), torch.cat([crops[name] for name in photos])
+    names = list(photos)[:n]
+    return names, torch.cat([crops[name] for name in names])
 
 
 def of_folder(
