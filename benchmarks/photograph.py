@@ -33,7 +33,7 @@ from restyle_lib.paths import RESULTS
 from restyle_lib.precision import best_device
 
 RESTYLE, STEPS = "ReStyle-pSp", 5
-EDITED = ("pSp", "e4e", "ReStyle-e4e", RESTYLE, "+ search", "+ tuning")
+EDITED = ("pSp", "e4e", f"ReStyle-e4e, step {STEPS}", f"{RESTYLE}, step {STEPS}")  # and what begins there
 EDITS = ("smile", "age", "pose")
 EFFECTS = ("wanted", "unwanted", "JUDGE")
 SHOWN = ("L2", "ST-LPIPS", "ID", "JUDGE", "seconds")
@@ -53,7 +53,8 @@ def photograph(
 ) -> None:
     """Inverts the first n photographs of a folder.
 
-    search, tuning: steps of each; locality: weight of the regularisation of `restyle_lib.inversion.tune`
+    search, tuning: steps of each, neither where search is 0
+    locality: weight of the regularisation of `restyle_lib.inversion.tune`
     aligned: whether the photographs are FFHQ-aligned squares already
     out: folder for a picture of each: photograph, inversion and edits, a line for each stage
     name: the tables go to data/results/benchmark_<name>.csv and benchmark_<name>_edits.csv; else they are not kept
@@ -71,23 +72,20 @@ def photograph(
             stages.append((label if encoder.one_pass else f"{label}, step {STEPS}", encoder.G, found.latents[:, -1]))
         start = time.perf_counter()
         result = inverter.invert(photo, STEPS)
-        encoded = time.perf_counter()
-        result = hybrid(inverter, photo, result, search)
-        searched = time.perf_counter()
-        code = result.latents[:, -1]
-        tuned = rl.tune(inverter.G, code, photo, tuning, lambda_locality=locality)
-        ends = (start + (encoded - start) / STEPS, encoded, searched, time.perf_counter())
-        seconds += [end - start for end in ends]  # from the beginning
-        stages += [
-            (f"{RESTYLE}, step 1", inverter.G, result.latents[:, 1]),
-            (f"{RESTYLE}, step {STEPS}", inverter.G, result.latents[:, -2]),
-            (f"+ search, {search} steps", inverter.G, code),
-            (f"+ tuning, {tuning} steps", tuned, code),
-        ]
+        encoded = time.perf_counter() - start
+        seconds += [encoded / STEPS, encoded]
+        for t in (1, STEPS):
+            stages.append((f"{RESTYLE}, step {t}", inverter.G, result.latents[:, t]))
+        if search:
+            code = hybrid(inverter, photo, result, search).latents[:, -1]
+            seconds.append(time.perf_counter() - start)  # from the beginning
+            tuned = rl.tune(inverter.G, code, photo, tuning, lambda_locality=locality)
+            seconds.append(time.perf_counter() - start)
+            stages += [(f"+ search, {search} steps", inverter.G, code), (f"+ tuning, {tuning} steps", tuned, code)]
         lines = []
         for (stage, G, w), s in zip(stages, seconds, strict=True):
-            edited = stage.startswith(EDITED) and "step 1" not in stage
-            row, seen = _row(G, w, photo, attributes, EDITS if edited else ())
+            edits = EDITS if stage in EDITED or stage.startswith("+") else ()
+            row, seen = _row(G, w, photo, attributes, edits)
             rows.append({"": stage, "seconds": s} | row)
             missing = len(EDITS) + 1 - len(seen)
             lines.append(F.pad(torch.cat([photo, *seen.split(1)], dim=3), (0, 512 * missing, 0, 0)))
