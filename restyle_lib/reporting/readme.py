@@ -13,7 +13,7 @@ from restyle_lib.reporting import settings
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 PLACE = re.compile(r"(<!-- table: (\w+)(?: \| ([^>]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 # A number in a sentence: the results file, the entry of its first column that names the row, and the column.
-VALUE = re.compile(r"(<!-- value: (\w+) \| ([^|]+) \| ([^|]+) -->).*?(<!-- end -->)")
+VALUE = re.compile(r"(<!-- value: (\w+) \| ([^|>]+) \| ([^|>]+) -->).*?(<!-- end -->)")
 # How often a claim of a table of claims was confirmed.
 VERDICTS = re.compile(r"(<!-- verdicts: (\w+) \| (\w+) -->).*?(<!-- end -->)")
 
