@@ -71,22 +71,8 @@ def encode(encoder: FullSizeEncoder, x: Tensor) -> Tensor:
 
     encoder: one whose batch normalisations are its own layers still, as `untrained` returns it, in evaluation mode
     """
-    maps = encoder.backbone.maps(x)
-    levels = [maps[-1]]
-    if encoder.pyramid:
-        fine, middle, coarse = (maps[i] for i in encoder.backbone.pyramid)
-        levels = [coarse, enlarge(coarse, encoder.latlayer1(middle))]
-        levels.append(enlarge(levels[1], encoder.latlayer2(fine)))
-    styles = [
-        one_head(heads, i, level)
-        for heads, level in zip(encoder.heads, levels, strict=False)
-        for i in range(heads.heads)
-    ]
-    return torch.stack(styles, dim=1)
-
-
-def enlarge(x: Tensor, y: Tensor) -> Tensor:
-    return F.interpolate(x, y.shape[2:], mode="bilinear", align_corners=True) + y
+    levels = zip(encoder.heads, encoder.levels(x), strict=False)
+    return torch.stack([one_head(heads, i, level) for heads, level in levels for i in range(heads.heads)], dim=1)
 
 
 def one_head(heads: StackedHeads, i: int, x: Tensor) -> Tensor:

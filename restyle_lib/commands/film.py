@@ -72,7 +72,7 @@ def film(
     if of == "morph":
         codes = [script(of, trails, direction, strength, seconds)]
         with_tuned = any(each is not G for each in generators)
-        scenes = [(generators, shares(len(trails), seconds)) if with_tuned else (G, None)]
+        scenes = [(generators, films.shares(len(trails), seconds, around=True)) if with_tuned else (G, None)]
     else:
         codes = [script(of, [trail], direction, strength, seconds) for trail in trails]
         scenes = [(each, None) for each in generators]
@@ -97,8 +97,3 @@ def script(of: str, trails: list[Tensor], direction: str, strength: float, secon
     if of == "morph":
         return films.between(ends, seconds, around=True)
     return torch.cat([films.swing(code, direction, -strength, strength, 4 * seconds) for code in ends])
-
-
-def shares(people: int, seconds: float) -> Tensor:
-    """How much of each one's generator draws each frame of a morph, [f, people]."""
-    return films.between(torch.eye(people)[:, None], seconds, around=True)[:, 0]

@@ -109,16 +109,20 @@ class FullSizeEncoder(nn.Module):
             self.latlayer1, self.latlayer2 = nn.Conv2d(256, 512, 1), nn.Conv2d(128, 512, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = self.backbone.maps(images.contiguous(memory_format=torch.channels_last))
-        levels = [maps[-1]]
-        if self.pyramid:
-            fine, middle, coarse = (maps[i] for i in self.backbone.pyramid)
-            levels = [coarse, _enlarge(coarse, self.latlayer1(middle))]
-            levels.append(_enlarge(levels[1], self.latlayer2(fine)))
+        levels = self.levels(images.contiguous(memory_format=torch.channels_last))
         styles = torch.cat([heads(level) for heads, level in zip(self.heads, levels, strict=False)], dim=1)
         if self.one_style:
             return styles.expand(-1, self.n_styles, -1)
         return set_free(styles, self.stage) if self.progressive else styles
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """The map that the heads read, or the pyramid's three, the coarse one first."""
+        maps = self.backbone.maps(images)
+        if not self.pyramid:
+            return [maps[-1]]
+        fine, middle, coarse = (maps[i] for i in self.backbone.pyramid)
+        enlarged = _enlarge(coarse, self.latlayer1(middle))
+        return [coarse, enlarged, _enlarge(enlarged, self.latlayer2(fine))]
 
     @torch.no_grad()
     def begin_as(self, backbone: nn.Module) -> None:

@@ -38,6 +38,11 @@ def between(codes: Tensor, seconds: float = 1.0, rest: float = 0.4, fps: int = F
     return torch.cat([*parts, ends[-1].expand(max(1, still), *ends[-1].shape)])
 
 
+def shares(n: int, seconds: float = 1.0, around: bool = False) -> Tensor:
+    """How much of each of n generators draws each frame between n codes, [f, n]; timed as by `between`."""
+    return between(torch.eye(n)[:, None], seconds, around=around)[:, 0]
+
+
 def swing(
     code: Tensor, direction: str | Tensor, low: float, high: float, seconds: float = 4.0, fps: int = FPS
 ) -> Tensor:
@@ -53,8 +58,7 @@ def frames(
 ) -> Iterator[np.ndarray]:
     """Codes [f, k, 512] as images of a generator, one by one: uint8 [size, size, 3].
 
-    shares: with several generators G, tuned from one or that one itself: how much of each draws a frame, [f, n].
-            `between` makes them of the rows of a unit matrix as it makes codes of codes
+    shares: with several generators G, tuned from one or that one itself: how much of each draws a frame, see `shares`
     A frame that is that before it is not drawn again. callback() is called after each frame.
     Raises ValueError for generators of several families.
     """

@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 import ipywidgets as ipw
-import torch
 
 from restyle_lib.commands.film import script
 from restyle_lib.inversion.edit import directions
@@ -102,7 +101,7 @@ def drawn_by(people: list[Inverted], kind: str, seconds: float) -> tuple:
         owners = [first.generator(t) for t in range(first.last + 1)]
     else:
         owners = [of.generator(of.last) for of in people]
-    return owners, films.between(torch.eye(len(owners))[:, None], seconds, around=kind == "morph")[:, 0]
+    return owners, films.shares(len(owners), seconds, around=kind == "morph")
 
 
 def written(images: list, name: str) -> bytes:
