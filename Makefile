@@ -15,10 +15,9 @@ reproduce: .venv/installed
 	$(BIN)/restyle reproduce
 
 # Two processes of one thread each: on small images a second thread gains little, and tests start many programs.
-# MALLOC_…: their C library (glibc) keeps the memory of tensors that are gone for the next ones.
 test: .venv/installed
 	$(BIN)/restyle assets
-	OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: .venv/installed
 	$(BIN)/jupyter lab notebooks

@@ -1,10 +1,9 @@
 """ReStyle (Alaluf, Patashnik, Cohen-Or, ICCV 2021) in notebooks: GAN inversion by iterative refinement."""
 
-import os
+from restyle_lib import memory
 
-# Large tensors in huge pages: on a CPU, memory that is new costs more than much of what is computed in it. Activations
-# of a leaky ReLU at 1024 px take 33 ms instead of 113. PyTorch reads this once, when it first allocates.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+memory.use_huge_pages()
+memory.keep_freed_memory()
 
 from restyle_lib.assets import AssetError
 from restyle_lib.faces.align import NoFaceError, align, find_square

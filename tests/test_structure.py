@@ -11,7 +11,7 @@ from restyle_lib.paths import REPOSITORY
 LIBRARY = Path(restyle_lib.__file__).parent
 # Each floor imports from itself and from those above it in this list.
 FLOORS = (
-    ("paths", "images", "precision", "assets"),
+    ("memory", "paths", "images", "precision", "assets"),
     ("generators", "encoders", "features", "faces", "checkpoints", "losses"),
     ("inversion",),
     ("training", "evaluation"),

@@ -1,8 +1,7 @@
-"""Training with less memory and time: batches in pieces, activations computed twice, compiled networks, kept memory."""
+"""Training with less memory and time: batches in pieces, activations computed twice, compiled networks."""
 
-import ctypes
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import TypeVar
 
@@ -20,21 +19,6 @@ from restyle_lib.training.settings import Settings
 # Not the layers of StyleGAN2: they keep nothing but their inputs and results anyway, see generators/frozen.py.
 BLOCKS = (ResidualBlock, BasicBlock, IRBlock, mobile.Block, mobile.FittedHead)
 Result = TypeVar("Result")
-
-
-M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1  # of glibc's mallopt
-
-
-def keep_freed_memory() -> None:
-    """From here on the process keeps the memory of tensors that are gone, for the next ones; Linux, on the processor.
-
-    Each step needs the same sizes again. Of blocks above 32 MiB the C library otherwise returns each to the system,
-    which clears it before it gives it out anew: at 1024 px that took over a quarter of the time of training.
-    """
-    with suppress(OSError, AttributeError):
-        library = ctypes.CDLL("libc.so.6")
-        library.mallopt(M_MMAP_MAX, 0)
-        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 class Pieces:

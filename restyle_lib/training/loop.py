@@ -53,7 +53,6 @@ def train(
     is too much; the last checkpoint is kept, and the message says where it is.
     """
     torch.manual_seed(settings.seed)
-    economy.keep_freed_memory()
     accelerator, schedule = processes.start(source.device), Schedule(settings)
 
     encoder = begin(settings, source)
