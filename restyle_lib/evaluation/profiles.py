@@ -32,7 +32,7 @@ class Profile:
     ablation_passes: int
     """Encoder passes of each of its short trainings."""
     photographs: int
-    """Of the four in the public domain, how many 02_steps, 03_eval and 05_editability invert."""
+    """Of the four in the public domain, how many 02_steps, 03_eval, 05_editability and 06_bootstrapping invert."""
     samples: int
     """Faces in the pictures of the generator tour and of the step grids."""
     hybrid_steps: int
@@ -68,7 +68,7 @@ SKETCH: dict[str, float | str] = {
 PROFILES = {
     "smoke": Profile(
         name="smoke",
-        images=4,
+        images=3,
         cartoons=2,
         searched=2,
         tuned=1,
@@ -80,7 +80,7 @@ PROFILES = {
         ablation_passes=20,
         photographs=1,
         samples=2,
-        hybrid_steps=3,
+        hybrid_steps=2,
         training={
             **SKETCH,
             "warmup_passes": 64,
@@ -91,8 +91,8 @@ PROFILES = {
             "loop_passes": 20,
             "batch": 2,
             "renders": 10,
-            "validation": 4,
-            "validate_every": 4,
+            "validation": 2,
+            "validate_every": 8,
         },
     ),
     "default": Profile(
