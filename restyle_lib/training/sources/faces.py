@@ -15,7 +15,7 @@ from restyle_lib.images import downsample, to_float
 from restyle_lib.precision import autocast
 from restyle_lib.training.settings import Settings
 from restyle_lib.training.sources import GeneratorInLoop, Images, detail
-from restyle_lib.training.sources.photographs import Crops
+from restyle_lib.training.sources.photographs import Crops, must_agree
 from restyle_lib.training.sources.renders import disturb
 
 BLURRED = (0.3, 0.45, 0.65)  # resolutions that renders are seen at too, as shares of the encoder's input
@@ -121,15 +121,11 @@ class Faces:
 
     def state_dict(self) -> dict:
         """What a checkpoint says of the photographs; renders follow from the settings."""
-        return {"photographs": self.crops.identity if self.crops else ""}
+        return {"photographs": self.crops.usable.identity if self.crops else ""}
 
     def load_state_dict(self, state: dict) -> None:
         """Raises ValueError where a checkpoint is of other photographs."""
-        if state != self.state_dict():
-            raise ValueError(
-                "the run to be continued learned from other photographs; name the same with --images, or use another "
-                "folder or --no-resume"
-            )
+        must_agree(state["photographs"], self.state_dict()["photographs"])
 
     def _seen(self, renders: Renders, i: Tensor) -> Tensor:
         return downsample(to_float(renders.images[i].to(self.device)), self.settings.size)

@@ -61,30 +61,21 @@ class Photographs:
         self.domain, self.device, self.start, self.slots = domain, G.w_avg.device, start, G.slots_read
         with torch.no_grad():
             self.average_image = self.G.synthesize(G.w_avg[None])[0]
-        source, self.workers = collection(images), workers
-        usable = _checked(source, domain, workers, report)
-        kept = min(validation, len(usable) // 2)
-        self.files = usable[: len(usable) - kept]
-        self._decoded = Decoded(source, domain, self.files)
-        self._identity = identity_of(source, usable)
-        heldout = Decoded(source, domain, usable[len(usable) - kept :])
-        self.validation = self._known_as(
-            to_float(torch.stack([heldout[i, False] for i in range(kept)])).to(self.device)
-        )
+        self._usable, self.workers = Usable(images, domain, validation, workers, report), workers
+        source, self.files, kept = self._usable.source, self._usable.learned, self._usable.kept
+        self._decoded, heldout = Decoded(source, domain, self.files), Decoded(source, domain, kept)
+        decoded = torch.stack([heldout[i, False] for i in range(len(kept))])
+        self.validation = self._known_as(to_float(decoded).to(self.device))
         self._next: tuple | None = None
         self._batches: Iterator[Tensor] = iter(())
 
     def state_dict(self) -> dict:
         """What a checkpoint says of the images, so that a run is not continued on others; see `load_state_dict`."""
-        return {"images": len(self.files), "identity": self._identity}
+        return {"images": len(self.files), "identity": self._usable.identity}
 
     def load_state_dict(self, state: dict) -> None:
-        """Compares: names and sizes tell images apart, wherever they lie. Raises ValueError where they are others."""
-        if state["identity"] != self._identity:
-            raise ValueError(
-                f"the run to be continued learned from {state['images']} other images than these {len(self.files)}; "
-                "name the same with --images, or use another folder or --no-resume"
-            )
+        """Raises ValueError where a checkpoint is of other images."""
+        must_agree(state["identity"], self._usable.identity)
 
     def batch(self, rng: torch.Generator, n: int, share: slice = slice(None)) -> Images:
         """n images, mirrored by chance, all at their full size.
@@ -174,32 +165,23 @@ class Decoded:
 
 
 class Crops:
-    """Aligned faces of a folder or zip archive, decoded when they are asked for; small ones keep their resolution.
-
-    The last `validation` of the usable images are kept for validation.
-    """
+    """Aligned faces of a folder or zip archive, decoded when they are asked for; small ones keep their resolution."""
 
     def __init__(self, images: Path, size: int, validation: int, report: Path | None = None):
-        """size: px at which they are seen; report: CSV file to be written, see `Photographs`.
-
-        Raises ValueError where too few images can be used.
-        """
-        self.source, self.size = collection(images), size
-        usable = _checked(self.source, DOMAINS["faces"], 0, report, (SMALLEST, SMALLEST))
-        self.identity = identity_of(self.source, usable)
-        kept = min(validation, len(usable) // 2)
-        self.files, self._kept = usable[: len(usable) - kept], usable[len(usable) - kept :]
+        """size: px at which they are seen; validation, report: see `Usable`, which also raises ValueError."""
+        self.usable, self.size = Usable(images, DOMAINS["faces"], validation, 0, report, (SMALLEST, SMALLEST)), size
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.usable.learned)
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         """The image [3, size, size] in [-1, 1], enlarged where it is small, and the px that it has of its own."""
-        return self._seen(readable(self.source, self.files, i))
+        return self._seen(readable(self.usable.source, self.usable.learned, i))
 
     def heldout(self, unknown: Callable[[int], Tensor]) -> Images:
         """The images kept for validation; unknown(n): n codes that nobody knows."""
-        found = [self._seen(readable(self.source, self._kept, i)) for i in range(len(self._kept))]
+        kept = self.usable.kept
+        found = [self._seen(readable(self.usable.source, kept, i)) for i in range(len(kept))]
         x, px = zip(*found, strict=True)
         return Images(torch.stack(x), unknown(len(x)), torch.tensor(px))
 
@@ -225,10 +207,41 @@ def readable(source: Collection, files: list[str], first: int) -> Image.Image:
     raise PhotoError(f"{source.path}: {ATTEMPTS} files in a row have become unreadable; is the disk still there?")
 
 
-def identity_of(source: Collection, files: list[str]) -> str:
-    """What tells these images from others, wherever they lie: their names and sizes."""
-    stamps = source.files()
-    return hashlib.sha256(json.dumps([[name, stamps[name][0]] for name in files]).encode()).hexdigest()
+class Usable:
+    """The images of a folder or zip archive that training can use; the last ones are kept for validation.
+
+    identity: what tells them from others, wherever they lie: a hash of their names and sizes
+    """
+
+    def __init__(
+        self,
+        images: Path,
+        domain: Domain,
+        validation: int,
+        workers: int,
+        report: Path | None,
+        least: tuple[int, int] | None = None,
+    ):
+        """validation: images to keep, at most half of them; report: CSV file, see `Photographs`
+
+        least: see `collection.verdict`. Raises ValueError for fewer than two.
+        """
+        self.source = collection(images)
+        usable = _checked(self.source, domain, workers, report, least)
+        learned = len(usable) - min(validation, len(usable) // 2)
+        self.learned, self.kept = usable[:learned], usable[learned:]
+        stamps = self.source.files()
+        named = json.dumps([[name, stamps[name][0]] for name in usable])
+        self.identity = hashlib.sha256(named.encode()).hexdigest()
+
+
+def must_agree(saved: str, identity: str) -> None:
+    """Raises ValueError where a checkpoint is of images of another identity, or one of the two of none: ""."""
+    if saved != identity:
+        raise ValueError(
+            "the run to be continued learned from other photographs; name the same with --images, or use another "
+            "folder or --no-resume"
+        )
 
 
 def _checked(
