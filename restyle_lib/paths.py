@@ -10,8 +10,9 @@ from platformdirs import user_cache_path
 from safetensors import SafetensorError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-INSTALLED = Path(__file__).resolve().parent / "weights"  # what an installed wheel has instead, see setup.py
-WEIGHTS = INSTALLED if INSTALLED.is_dir() else REPOSITORY / "data" / "weights"
+INSTALLED = Path(__file__).resolve().parent  # an installed wheel has weights/ and directions/ there, see setup.py
+SHIPPED = INSTALLED if (INSTALLED / "weights").is_dir() else REPOSITORY / "data"
+WEIGHTS, DIRECTIONS = SHIPPED / "weights", SHIPPED / "directions"
 RESULTS = REPOSITORY / "data" / "results"  # tables that README shows, and `figures/`: of a run that was committed
 FIGURES = REPOSITORY / "figures"
 REPRODUCED = REPOSITORY / "reproduced"  # what runs here write, in no commit

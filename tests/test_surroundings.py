@@ -337,9 +337,10 @@ def test_what_readme_says_to_run_leaves_the_checkout_clean():
 
 
 def test_an_installed_package_has_what_it_needs():
-    """setup.py puts the weights into the wheel; whatever the library reads at run time is among them or says so."""
+    """setup.py puts weights and directions into the wheel; what else the library reads at run time says so."""
     text = (REPOSITORY / "setup.py").read_text(encoding="utf-8")
-    assert '"restyle_lib.weights": "data/weights"' in text
-    endings = {path.suffix for path in (REPOSITORY / "data" / "weights").iterdir()}
-    assert endings <= {f".{ending}" for ending in re.findall(r'"\*\.(\w+)"', text)}
-    assert paths.INSTALLED.parent == REPOSITORY / "restyle_lib" and paths.WEIGHTS == REPOSITORY / "data" / "weights"
+    for name, found in (("weights", paths.WEIGHTS), ("directions", paths.DIRECTIONS)):
+        assert f'"restyle_lib.{name}": "data/{name}"' in text and found == REPOSITORY / "data" / name
+        line = next(line for line in text.splitlines() if f'"restyle_lib.{name}": [' in line)
+        assert {path.suffix for path in found.iterdir()} <= {f".{ending}" for ending in re.findall(r"\*\.(\w+)", line)}
+    assert paths.INSTALLED == REPOSITORY / "restyle_lib"

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from restyle_lib.checkpoints import generators as checkpoints
 from restyle_lib.faces import attributes, looks
-from restyle_lib.paths import REPOSITORY, WEIGHTS
+from restyle_lib.paths import DIRECTIONS, WEIGHTS
 
 SHIPPED = WEIGHTS / "faces-directions.safetensors"
 LOOKS = WEIGHTS / "faces-looks.safetensors"  # of what no network is taught to see, see `faces.looks`
 FILES = (".pt", ".pth", ".npy", ".safetensors", ".bin")  # endings under which directions are shared
-PUBLIC = REPOSITORY / "data" / "directions" / "interfacegan.safetensors"
+PUBLIC = DIRECTIONS / "interfacegan.safetensors"
 
 
 @cache
