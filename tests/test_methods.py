@@ -62,7 +62,8 @@ def test_pivotal_tuning_goes_on_from_its_hybrid_and_leaves_the_generator_alone(e
     assert torch.equal(methods.tuned(label, encoders, x, pivots, steps=3).images, found.images)
 
 
-def test_times_of_all_methods(encoders):
+def test_times_of_all_methods(encoders, monkeypatch):
+    monkeypatch.setattr(timing, "PROBE", 3)
     few = {label: encoders[label] for label in ("pSp", "ReStyle-pSp")}
     budgets = {"Optimization, W+": [10, 100], "Hybrid, pSp": [10]}
     times = timing.measure(few, budgets, torch.zeros(2, 3, 64, 64), steps=3)
