@@ -9,7 +9,7 @@ from restyle_lib.evaluation.evaluate import now, seconds_per_image
 from restyle_lib.inversion.inverter import Inverter
 from restyle_lib.inversion.tune import LOCALITY_EVERY
 
-PROBE = 6  # at most so many steps of a search are timed; all of its steps cost the same
+PROBE = 6  # steps of a search that are timed; all of its steps cost the same
 
 
 def measure(encoders: dict[str, Inverter], budgets: dict[str, list[int]], images: Tensor, steps: int) -> pd.DataFrame:
@@ -27,7 +27,7 @@ def measure(encoders: dict[str, Inverter], budgets: dict[str, list[int]], images
             records += [{"method": label, "image": i, "step": t, "seconds": s} for t, s in enumerate(seconds, 1)]
         ended: dict[str, float] = {}  # seconds from the start to the end of each search's largest budget
         for label, ends in budgets.items():
-            step, before = _seconds_of_a_step(label, encoders, image, min(PROBE, 1 + max(ends))), 0.0
+            step, before = _seconds_of_a_step(label, encoders, image), 0.0
             if start := methods.HYBRIDS.get(label):
                 before = passed[start][encoders[start].steps_taken(methods.START_STEPS) - 1]
             if pivot := methods.PIVOTAL.get(label):
@@ -37,15 +37,15 @@ def measure(encoders: dict[str, Inverter], budgets: dict[str, list[int]], images
     return pd.DataFrame(records)
 
 
-def _seconds_of_a_step(label: str, encoders: dict[str, Inverter], image: Tensor, steps: int) -> float:
-    """Seconds of a step of a search, of so many, or of a tuning of an image [1, 3, h, w]."""
+def _seconds_of_a_step(label: str, encoders: dict[str, Inverter], image: Tensor) -> float:
+    """Seconds of a step of a search or a tuning of an image [1, 3, h, w]."""
     marks: list[float] = []
 
     def mark(t: int, w: Tensor, y: Tensor) -> None:
         marks.append(now(y.device))
 
     if label not in methods.PIVOTAL:
-        methods.invert(label, encoders, image, steps, mark)
+        methods.invert(label, encoders, image, PROBE, mark)
         return float(np.median(np.diff(marks)))
     G = encoders[methods.HYBRIDS[methods.PIVOTAL[label]]].G
     # of any pivot; as many steps as there are from one with the locality term, which takes longer, to the next

@@ -125,7 +125,7 @@ class Faces:
 
     def load_state_dict(self, state: dict) -> None:
         """Raises ValueError where a checkpoint is of other photographs."""
-        must_agree(state["photographs"], self.state_dict()["photographs"])
+        must_agree(state["photographs"], self.state_dict()["photographs"], "other photographs")
 
     def _seen(self, renders: Renders, i: Tensor) -> Tensor:
         return downsample(to_float(renders.images[i].to(self.device)), self.settings.size)

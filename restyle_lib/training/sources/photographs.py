@@ -75,7 +75,8 @@ class Photographs:
 
     def load_state_dict(self, state: dict) -> None:
         """Raises ValueError where a checkpoint is of other images."""
-        must_agree(state["identity"], self._usable.identity)
+        others = f"{state['images']} other images than these {len(self.files)}"
+        must_agree(state["identity"], self._usable.identity, others)
 
     def batch(self, rng: torch.Generator, n: int, share: slice = slice(None)) -> Images:
         """n images, mirrored by chance, all at their full size.
@@ -235,12 +236,15 @@ class Usable:
         self.identity = hashlib.sha256(named.encode()).hexdigest()
 
 
-def must_agree(saved: str, identity: str) -> None:
-    """Raises ValueError where a checkpoint is of images of another identity, or one of the two of none: ""."""
+def must_agree(saved: str, identity: str, others: str) -> None:
+    """Raises ValueError where a checkpoint is of images of another identity, or one of the two of none: "".
+
+    others: what the checkpoint's images are called in that case
+    """
     if saved != identity:
         raise ValueError(
-            "the run to be continued learned from other photographs; name the same with --images, or use another "
-            "folder or --no-resume"
+            f"the run to be continued learned from {others}; name the same with --images, or use another folder or "
+            "--no-resume"
         )
 
 
