@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import restyle_lib as rl
 from restyle_lib.checkpoints.domains import DOMAINS
-from restyle_lib.evaluation import cache, evaluate, metrics, profiles, sets
+from restyle_lib.evaluation import cache, evaluate, metrics, profiles, seeds, sets
 from restyle_lib.faces.detect import find_faces
 from restyle_lib.features.perceptual import st_lpips
 from restyle_lib.images import downsample, to_float, to_image, to_uint8
@@ -215,3 +215,16 @@ def test_a_folder_is_measured_batch_by_batch(heldout, tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(rl.PhotoError, match="none of its 0 files"):
         next(sets.batches(tmp_path / "none", DOMAINS["faces"], {}))
+
+
+def test_a_band_over_seeds_goes_from_the_lowest_to_the_highest(monkeypatch):
+    """Two trainings, two images: means are over both, the band is of the trainings' means."""
+
+    def measured(variants, images, steps):
+        (method, offset), *_ = variants.items()
+        rows = [{"method": method, "step": 1, "image": i, "size": 256, "moved": 0.0, "L2": offset + i} for i in (0, 2)]
+        return pd.DataFrame(rows)
+
+    monkeypatch.setattr(seeds, "evaluate", measured)
+    table = seeds.over_seeds({"N = 1": [0.0, 4.0]}, None, 1).set_index(["method", "step", "metric"])
+    assert table.loc[("N = 1", 1, "L2")].to_dict() == {"mean": 3.0, "low": 1.0, "high": 5.0, "n": 2.0}
