@@ -1,11 +1,15 @@
 """The losses of encoder training, side by side. Images are [B, 3, s, s] in [-1, 1], codes [B, k, 512]."""
 
+import hashlib
+
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
-_WHITENINGS = WeakTensorKeyDictionary()  # by w_avg, as long as its generator exists: every search asks for the same one
+from restyle_lib.paths import cache_dir, keep
+
+_WHITENINGS: dict[str, Tensor] = {}  # by what `whitening` knows its generator by: every search asks for the same one
 
 
 def l2(y: Tensor, x: Tensor) -> Tensor:
@@ -49,14 +53,27 @@ def priors(codes: Tensor, w_avg: Tensor, whitening: Tensor, slots: int) -> Tenso
 
 @torch.no_grad()
 def whitening(G, n: int = 50_000) -> Tensor:
-    """[512, 512], such that (w - w_avg) @ whitening has the identity as its covariance in W."""
-    state = (n, G.w_avg._version)  # other weights that are loaded into the same tensors make it another
-    if G.w_avg not in _WHITENINGS or _WHITENINGS[G.w_avg][0] != state:
-        z = torch.randn(n, len(G.w_avg), generator=torch.Generator().manual_seed(0)).to(G.w_avg.device)
-        w = G.map(z) - G.w_avg
-        variances, directions = torch.linalg.eigh(w.T @ w / n)
-        _WHITENINGS[G.w_avg] = state, directions / variances.clamp_min(1e-4).sqrt()
-    return _WHITENINGS[G.w_avg][1]
+    """[512, 512], such that (w - w_avg) @ whitening has the identity as its covariance in W.
+
+    It takes seconds, so it is kept in the cache. A generator is known by w_avg and by how it maps a few z: mapping
+    networks that agree in these are the same, whatever draws their codes.
+    """
+
+    def mapped(count: int) -> Tensor:
+        return G.map(torch.randn(count, len(G.w_avg), generator=torch.Generator().manual_seed(0)).to(G.w_avg.device))
+
+    known_by = torch.cat([G.w_avg[None], mapped(4)]).cpu().numpy().tobytes()
+    key = hashlib.sha256(known_by + str(n).encode()).hexdigest()
+    if key not in _WHITENINGS:
+        path = cache_dir() / "whitenings" / f"{key}.safetensors"
+        if path.exists():
+            _WHITENINGS[key] = load_file(path)["whitening"]
+        else:
+            w = mapped(n) - G.w_avg
+            variances, directions = torch.linalg.eigh(w.T @ w / n)
+            found = _WHITENINGS[key] = (directions / variances.clamp_min(1e-4).sqrt()).cpu().contiguous()
+            keep(lambda temporary: save_file({"whitening": found}, temporary), path)
+    return _WHITENINGS[key].to(G.w_avg.device)
 
 
 def delta(codes: Tensor) -> Tensor:

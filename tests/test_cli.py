@@ -1,8 +1,11 @@
 """`restyle invert` on every kind of photograph, good and bad; the assets; the environment files."""
 
+import contextlib
+import io
 import subprocess
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -122,14 +125,41 @@ def test_heic_opens_or_says_what_it_needs(photos, tmp_path, monkeypatch):
     )
 
 
-def restyle(*words, **kwargs) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "restyle_lib.commands.cli", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, **kwargs)
+def restyle(*words) -> subprocess.CompletedProcess:
+    """What the command does and says, in this process: to start another takes longer than most of what is asked."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(),
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(SystemExit) as ended,
+    ):
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("default", UserWarning)
+        patch.setattr(sys, "argv", ["restyle", *map(str, words)])
+        cli.main()
+    return subprocess.CompletedProcess(words, ended.value.code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory) -> dict[str, Path]:
+    """Official checkpoints with random weights and a generator of 16 px, by domain: paths of files to be read only."""
+    folder = tmp_path_factory.mktemp("official")
+    paths = {domain: folder / f"restyle_psp_{dataset}.pt" for domain, dataset in OFFICIAL.items()}
+    for domain, path in paths.items():
+        torch.save(random_checkpoint(domain, size=16, mapping=1), path)
+    return paths
+
+
+OFFICIAL = {"faces": "ffhq_encode", "church": "church_encode"}
 
 
 def test_invert_does_the_good_ones_and_reports_the_others(photos, tmp_path):
     names = ["zero.jpg", "good.png", "text.jpg", "truncated.png", "exif.jpg", "sky.png"]
-    result = restyle("invert", *(photos / name for name in names), "--out", tmp_path / "out", "--steps", 2)
+    command = [sys.executable, "-m", "restyle_lib.commands.cli", "invert", *(photos / name for name in names)]
+    command += ["--out", tmp_path / "out", "--steps", "2"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert result.returncode == 1
     assert "2 inverted" in result.stdout and "4 skipped" in result.stdout
     skipped = [line.strip() for line in result.stderr.replace("\r", "\n").splitlines() if "skipped" in line]
@@ -158,12 +188,11 @@ def test_names_that_some_systems_take_for_one_are_kept_apart():
     assert names == ["IMG", "img-2", "caf\u00e9", "cafe\u0301-2", "img-2-2", "IMG-3"]
 
 
-def test_an_official_checkpoint_inverts_and_converts(photos, tmp_path):
-    official, ours = tmp_path / "restyle_psp_ffhq_encode.pt", tmp_path / "mine.safetensors"
-    torch.save(random_checkpoint("faces", size=16, mapping=1), official)
-    assert restyle("convert", official, ours).returncode == 0
+def test_an_official_checkpoint_inverts_and_converts(photos, official, tmp_path):
+    ours = tmp_path / "mine.safetensors"
+    assert restyle("convert", official["faces"], ours).returncode == 0
     latents = []
-    for model in (official, ours):
+    for model in (official["faces"], ours):
         out = tmp_path / model.stem
         result = restyle("invert", photos / "good.png", "--out", out, "--steps", 2, "--model", model)
         assert result.returncode == 0, result.stderr
@@ -172,9 +201,8 @@ def test_an_official_checkpoint_inverts_and_converts(photos, tmp_path):
     assert latents[0].shape == (3, 6, 512) and torch.equal(*latents)
 
 
-def test_only_faces_have_directions(photos, tmp_path):
-    torch.save(random_checkpoint("church", size=16, mapping=1), tmp_path / "church.pt")
-    options = ("--out", tmp_path / "out", "--direction", "smile", "--model", tmp_path / "church.pt")
+def test_only_faces_have_directions(photos, official, tmp_path):
+    options = ("--out", tmp_path / "out", "--direction", "smile", "--model", official["church"])
     result = restyle("edit", photos / "good.png", *options)
     assert result.returncode == 2 and "is of church; smile is a direction of faces" in result.stderr
 
@@ -189,13 +217,12 @@ def test_two_directions_of_one_name_are_refused(tmp_path):
         cli.edit([tmp_path / "me.png"], tmp_path / "out", asked)
 
 
-def test_a_person_of_several_is_chosen(photos, tmp_path):
+def test_a_person_of_several_is_chosen(photos, official, tmp_path):
     face, group = Image.open(photos / "good.png"), Image.new("RGB", (700, 320), "grey")
     group.paste(face, (10, 10))
     group.paste(face.resize((200, 200)), (450, 60))
     group.save(tmp_path / "group.png")
-    torch.save(random_checkpoint("faces", size=16, mapping=1), tmp_path / "faces.pt")
-    options = ("--steps", 1, "--model", tmp_path / "faces.pt")
+    options = ("--steps", 1, "--model", official["faces"])
     result = restyle("invert", tmp_path / "group.png", "--out", tmp_path / "one", *options)
     assert result.returncode == 0 and "group.png: 2 faces, of which the largest is taken; see --face" in result.stderr
     result = restyle("invert", tmp_path / "group.png", "--out", tmp_path / "all", *options, "--face", "all")
@@ -208,7 +235,7 @@ def test_a_person_of_several_is_chosen(photos, tmp_path):
     assert restyle("invert", tmp_path / "group.png", "--out", tmp_path, *options, "--face", "me").returncode == 2
 
 
-def test_the_result_goes_back_into_the_photograph(photos, tmp_path):
+def test_the_result_goes_back_into_the_photograph(photos, official, tmp_path):
     """That of all faces into one picture, at the photograph's size; nothing but faces changes."""
     face, group = Image.open(photos / "good.png"), Image.new("RGB", (700, 320), "grey")
     group.paste(face, (10, 10))
@@ -216,8 +243,7 @@ def test_the_result_goes_back_into_the_photograph(photos, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     group.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "group.png", exif=exif)
-    torch.save(random_checkpoint("faces", size=16, mapping=1), tmp_path / "faces.pt")
-    options = ("--out", tmp_path / "out", "--steps", 1, "--model", tmp_path / "faces.pt", "--face", "all", "--paste")
+    options = ("--out", tmp_path / "out", "--steps", 1, "--model", official["faces"], "--face", "all", "--paste")
     assert restyle("invert", tmp_path / "group.png", *options).returncode == 0
     assert restyle("edit", tmp_path / "group.png", "--direction", "smile", *options).returncode == 0
     made = {path.name for path in (tmp_path / "out").glob("*-pasted.png")}
@@ -225,14 +251,12 @@ def test_the_result_goes_back_into_the_photograph(photos, tmp_path):
     changed = np.asarray(Image.open(tmp_path / "out" / "group-pasted.png")) != np.asarray(group)
     assert changed.shape == (320, 700, 3)
     assert changed[130, 110:200].any() and changed[150, 520:580].any() and not changed[:, 340:430].any()
-    torch.save(random_checkpoint("church", size=16, mapping=1), tmp_path / "church.pt")
-    result = restyle("invert", photos / "sky.png", "--out", tmp_path, "--model", tmp_path / "church.pt", "--paste")
+    result = restyle("invert", photos / "sky.png", "--out", tmp_path, "--model", official["church"], "--paste")
     assert result.returncode == 2 and "--paste is for faces" in result.stderr
 
 
-def test_a_grid_and_several_edits_at_once(photos, tmp_path):
-    torch.save(random_checkpoint("faces", size=16, mapping=1), tmp_path / "faces.pt")
-    options = (photos / "good.png", "--out", tmp_path / "out", "--steps", 1, "--model", tmp_path / "faces.pt")
+def test_a_grid_and_several_edits_at_once(photos, official, tmp_path):
+    options = (photos / "good.png", "--out", tmp_path / "out", "--steps", 1, "--model", official["faces"])
     directions = ("--direction", "smile", "--direction", "smile=1,age=-0.5")
     result = restyle("edit", *directions, "--range=-2:2:5", *options)
     assert result.returncode == 0, result.stderr
@@ -268,7 +292,7 @@ def test_edits_that_cannot_be_are_one_line(photos, tmp_path, words, message, mon
     assert ended.value.code == 2 and message in error and len(error.strip().splitlines()) == 1
 
 
-def test_a_folder_is_aligned_and_inverted(photos, tmp_path):
+def test_a_folder_is_aligned_and_inverted(photos, official, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     for name in ("good.png", "sky.png"):
@@ -280,22 +304,20 @@ def test_a_folder_is_aligned_and_inverted(photos, tmp_path):
     (made,) = (tmp_path / "aligned").iterdir()
     expected = rl.align(open_photo(photos / "good.png"), 128)
     assert made.name == "good.png" and np.array_equal(np.asarray(Image.open(made)), np.asarray(expected))
-    torch.save(random_checkpoint("church", size=16, mapping=1), tmp_path / "church.pt")
-    options = ("--out", tmp_path / "out", "--steps", 1, "--model", tmp_path / "church.pt")
+    options = ("--out", tmp_path / "out", "--steps", 1, "--model", official["church"])
     assert restyle("invert", folder, *options).returncode == 0
     assert {path.name for path in (tmp_path / "out").glob("*-16.png")} == {"good-16.png", "sky-16.png"}
 
 
-def test_a_call_that_was_stopped_goes_on(photos, tmp_path):
+def test_a_call_that_was_stopped_goes_on(photos, official, tmp_path):
     """Of the same file, model and settings nothing is made again; whatever is missing, or of others, is."""
-    torch.save(random_checkpoint("church", size=16, mapping=1), tmp_path / "church.pt")
     folder, out = tmp_path / "folder", tmp_path / "out"
     folder.mkdir()
     for name in ("good.png", "sky.png", "grey.png"):
         (folder / name).write_bytes((photos / name).read_bytes())
 
     def run(steps: int = 1) -> dict[str, int]:
-        assert cli.invert([folder], out, steps=steps, model=str(tmp_path / "church.pt"), device="cpu") == 0
+        assert cli.invert([folder], out, steps=steps, model=str(official["church"]), device="cpu") == 0
         return {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
 
     first = run()
@@ -311,10 +333,9 @@ def test_a_call_that_was_stopped_goes_on(photos, tmp_path):
     assert all(run(steps=2)[name] > third[name] for name in first), "of other settings"
 
 
-def test_edits_that_were_stopped_go_on(photos, tmp_path):
-    torch.save(random_checkpoint("church", size=16, mapping=1), tmp_path / "church.pt")
+def test_edits_that_were_stopped_go_on(photos, official, tmp_path):
     torch.save(torch.ones(512), tmp_path / "one.pt")
-    folder, out, options = tmp_path / "folder", tmp_path / "out", {"steps": 1, "model": str(tmp_path / "church.pt")}
+    folder, out, options = tmp_path / "folder", tmp_path / "out", {"steps": 1, "model": str(official["church"])}
     folder.mkdir()
     for name in ("good.png", "sky.png"):
         (folder / name).write_bytes((photos / name).read_bytes())
@@ -336,9 +357,8 @@ def test_edits_that_were_stopped_go_on(photos, tmp_path):
     assert run(folder / "sky.png", span="-1:1:2") == grid and run(folder / "sky.png", span="-1:1:3") != grid
 
 
-def test_results_of_every_step_and_how_near_two_folders_are(photos, tmp_path, capsys):
-    torch.save(random_checkpoint("church", size=16, mapping=1), tmp_path / "church.pt")
-    out, options = tmp_path / "out", {"steps": 2, "model": str(tmp_path / "church.pt"), "device": "cpu"}
+def test_results_of_every_step_and_how_near_two_folders_are(photos, official, tmp_path, capsys):
+    out, options = tmp_path / "out", {"steps": 2, "model": str(official["church"]), "device": "cpu"}
     assert cli.invert([photos / "good.png"], out, **options) == 0
     assert cli.invert([photos / "good.png"], out, every_step=True, **options) == 0, "what is there lacks them"
     steps = [np.asarray(Image.open(out / f"good-step{t}-16.png"), int) for t in range(3)]
@@ -395,11 +415,10 @@ def test_devices_and_names_that_cannot_be_are_one_line(photos, tmp_path):
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_results_of_a_long_name(photos, tmp_path):
-    torch.save(random_checkpoint("church", size=16, mapping=1), tmp_path / "church.pt")
+def test_results_of_a_long_name(photos, official, tmp_path):
     long = tmp_path / ("ä" * 120 + ".png")
     long.write_bytes((photos / "sky.png").read_bytes())
-    options = ("--out", tmp_path / "out", "--steps", 1, "--model", tmp_path / "church.pt")
+    options = ("--out", tmp_path / "out", "--steps", 1, "--model", official["church"])
     assert restyle("invert", long, long, *options).returncode == 0
     stems = {path.name.partition("-input")[0] for path in (tmp_path / "out").glob("*-input.png")}
     assert stems == {"ä" * 75, "ä" * 75 + "-2"}
@@ -493,7 +512,6 @@ def test_quality_best_tunes_the_generator_and_keeps_it(photos, tmp_path, monkeyp
     assert cli.QUALITY["best"] != cli._effort("best", 0, []) == cli.Effort(0, 2)
 
 
-def test_quality_best_is_of_the_embedded_generator(photos, tmp_path):
-    torch.save(random_checkpoint("faces", size=16, mapping=1), tmp_path / "psp_ffhq_encode.pt")
+def test_quality_best_is_of_the_embedded_generator(photos, official, tmp_path):
     with pytest.raises(ValueError, match="--quality good"):
-        cli.invert([photos / "good.png"], tmp_path / "out", quality="best", model=str(tmp_path / "psp_ffhq_encode.pt"))
+        cli.invert([photos / "good.png"], tmp_path / "out", quality="best", model=str(official["faces"]))

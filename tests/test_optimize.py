@@ -160,9 +160,15 @@ def test_the_hybrid_brings_a_photograph_closer():
     assert (metrics.identity(after, photos) > metrics.identity(before, photos) + 0.1).all()
 
 
-def test_whitening_is_remembered_for_the_same_weights_only():
+def test_whitening_is_remembered_for_the_same_weights_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESTYLE_CACHE", str(tmp_path))
+    monkeypatch.setattr(losses, "_WHITENINGS", {})
     G = rl.load_generator("faces-64")
     first = losses.whitening(G)
     assert losses.whitening(G) is first
+    losses._WHITENINGS.clear()  # as in another process, which finds it in the cache
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.linalg, "eigh", lambda covariance: pytest.fail("it was done before"))
+        assert torch.equal(losses.whitening(G), first)
     G.load_state_dict(G.state_dict() | {"mapping.bias": G.state_dict()["mapping.bias"] + 0.01})
     assert not torch.equal(losses.whitening(G), first)
