@@ -41,7 +41,7 @@ def test_result_has_the_promised_shapes(restyle, images):
 @pytest.fixture(scope="module")
 def ten_steps(restyle):
     """Mean error and likeness of held-out renders after each of ten steps, [11] each."""
-    x = to_float(sets.heldout(16).images)
+    x = to_float(sets.heldout(8).images)
     trail = restyle.invert(x, steps=10).images.clamp(-1, 1)
     return [torch.stack([metric(trail[:, t], x).mean() for t in range(11)]) for metric in (l2, identity)]
 

@@ -58,7 +58,7 @@ TINY = {
 }
 
 
-SHORT = TINY | {"warmup_passes": 32, "checkpoint_every": 4}
+SHORT = TINY | {"warmup_passes": 32, "checkpoint_every": 4, "validation": 1, "validate_every": 100}
 
 
 def tiny(name: str = "restyle-psp", **settings) -> Settings:

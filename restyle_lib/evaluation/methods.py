@@ -1,6 +1,7 @@
 """The methods that are compared: their order, names and colours, the same in every table and figure."""
 
 import json
+from collections.abc import Iterable
 from functools import partial
 
 import torch
@@ -47,9 +48,9 @@ def budgets() -> dict[str, dict[str, int]]:
     }
 
 
-def load_encoders(device: torch.device | str = "cpu") -> dict[str, Inverter]:
-    """The encoders that are compared, by label, in order."""
-    return {label: load_inverter(name).to(device) for label, name in shipped().items()}
+def load_encoders(device: torch.device | str = "cpu", labels: Iterable[str] = tuple(ENCODERS)) -> dict[str, Inverter]:
+    """The encoders that are compared, or those of them that have these labels, by label, in order."""
+    return {label: load_inverter(name).to(device) for label, name in shipped().items() if label in labels}
 
 
 def searches(encoders: dict[str, Inverter]) -> list[str]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from restyle_lib.evaluation.methods import ENCODERS
 from restyle_lib.paths import REPRODUCED
 
 
@@ -11,6 +12,8 @@ class Profile:
     """Sample sizes of one profile, and its folders."""
 
     name: str
+    encoders: tuple[str, ...]
+    """Labels of the encoders that notebooks compare, of `methods.ENCODERS`."""
     images: int
     """Held-out renders that methods are compared on."""
     cartoons: int
@@ -25,6 +28,8 @@ class Profile:
     """Steps that they are given; each number is a search of its own, since its learning rate falls at its end."""
     timed: int
     """Images that every method is timed on, one by one."""
+    probe: int
+    """Steps of each search that are timed; all of its steps cost the same."""
     edited: int
     """Held-out renders that 05_editability inverts by every method, and edits twelve times each."""
     ablated: int
@@ -68,6 +73,7 @@ SKETCH: dict[str, float | str] = {
 PROFILES = {
     "smoke": Profile(
         name="smoke",
+        encoders=("pSp", "ReStyle-pSp"),
         images=3,
         cartoons=2,
         searched=2,
@@ -75,6 +81,7 @@ PROFILES = {
         tuning_steps=2,
         budgets=[2, 3],
         timed=1,
+        probe=2,
         edited=2,
         ablated=2,
         ablation_passes=20,
@@ -97,6 +104,7 @@ PROFILES = {
     ),
     "default": Profile(
         name="default",
+        encoders=tuple(ENCODERS),
         images=40,
         cartoons=20,
         searched=12,
@@ -104,6 +112,7 @@ PROFILES = {
         tuning_steps=30,
         budgets=[15, 40],
         timed=4,
+        probe=6,
         edited=12,
         ablated=8,
         ablation_passes=200,
@@ -125,6 +134,7 @@ PROFILES = {
     ),
     "full": Profile(
         name="full",
+        encoders=tuple(ENCODERS),
         images=2000,
         cartoons=200,
         searched=200,
@@ -132,6 +142,7 @@ PROFILES = {
         tuning_steps=300,
         budgets=[50, 150, 500],
         timed=20,
+        probe=6,
         edited=200,
         ablated=200,
         ablation_passes=18_000,

@@ -34,9 +34,11 @@ class Schedule:
 
     @cached_property
     def total(self) -> int:
-        passes = batches = 0
-        while passes < self.settings.loop_passes:
-            passes += self.settings.batch * self.steps(batches)
+        turn = [self.settings.batch * self.steps(i) for i in range(self.settings.long_every or 1)]
+        turns, left = divmod(self.settings.loop_passes, sum(turn))
+        batches = turns * len(turn)
+        while left > 0:
+            left -= turn[batches % len(turn)]
             batches += 1
         return self.replayed + batches
 
