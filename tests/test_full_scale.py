@@ -46,7 +46,7 @@ def generator(path, size: int):
 
 def test_a_domain_is_trained_as_it_is_inverted(photographs, tmp_path):
     """Two batches with a generator of 16 px, to a file that inverts photographs, and the recipe beside it."""
-    override = {"loop_passes": 8, "batch": 2, "steps": 2, "validation": 2, "validate_every": 2}
+    override = {"loop_passes": 8, "batch": 2, "steps": 2, "validation": 2}
     path = generator(tmp_path / "own.pt", 16)
     with pytest.warns(UserWarning, match="no MoCo file"):
         weights = run("restyle-psp", tmp_path, override=override, domain="own", generator=path, images=photographs)

@@ -128,7 +128,7 @@ def test_resume_after_kill_is_exact_to_the_bit(tmp_path, pool):
 
 
 def test_warm_start_learns(pool, tmp_path):
-    settings = tiny("restyle-e4e", warmup_passes=320, warmup_batch=16, replay_passes=0, loop_passes=0)
+    settings = tiny("restyle-e4e", warmup_passes=160, warmup_batch=16, replay_passes=0, loop_passes=0)
     loop.train(settings, tmp_path, pool)
     log = [json.loads(line)["latent"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert log[-1] < 0.8 * log[0]

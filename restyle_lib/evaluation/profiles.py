@@ -74,12 +74,12 @@ PROFILES = {
     "smoke": Profile(
         name="smoke",
         encoders=("pSp", "ReStyle-pSp"),
-        images=3,
+        images=2,
         cartoons=2,
         searched=2,
         tuned=1,
         tuning_steps=2,
-        budgets=[2, 3],
+        budgets=[1, 2],
         timed=1,
         probe=2,
         edited=2,
@@ -87,7 +87,7 @@ PROFILES = {
         ablation_passes=20,
         photographs=1,
         samples=2,
-        hybrid_steps=2,
+        hybrid_steps=1,
         training={
             **SKETCH,
             "warmup_passes": 64,
