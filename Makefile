@@ -14,10 +14,11 @@ install: .venv/installed
 reproduce: .venv/installed
 	$(BIN)/restyle reproduce
 
-# Two processes of one thread each: on small images a second thread gains little, and tests start many programs.
+# Processes of one thread each: on small images a second thread gains little, and tests start many programs.
+# How many tests/conftest.py says, from cores and memory.
 test: .venv/installed
 	$(BIN)/restyle assets
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
 
 lab: .venv/installed
 	$(BIN)/jupyter lab notebooks
@@ -36,11 +37,12 @@ docs: .venv/installed
 	$(BIN)/python -m pip install --quiet -e '.[docs]'
 	$(BIN)/python -m restyle_lib.reporting.site
 
-# The stamp is written last, so an interrupted installation is done again; a second call does nothing.
+# The stamp is written last, so an interrupted installation is done again; a second call does nothing. What is installed
+# is compiled when it is first imported: most of it never is, and all of it takes a minute or two.
 .venv/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 …"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -e '.[test]'
+	$(BIN)/python -m pip install --quiet --no-compile -e '.[test]'
 	touch $@
 
 clean:

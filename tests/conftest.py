@@ -1,17 +1,31 @@
 """Small things that several tests share."""
 
+import os
+
+import psutil
 import pytest
 import torch
 
 from restyle_lib.evaluation import sets
 
-# What takes minutes begins first: two processes take files in turn (--no-loadscope-reorder), and none waits long.
+# What takes minutes begins first: processes take groups in turn (--no-loadscope-reorder), and none waits long.
 LONG = ("notebooks", "training", "distributed", "browser", "cli", "surroundings", "bad_images", "soak", "films", "tune")
+
+GB_EACH = 5  # what a process and the programs that it starts may come to need at once
+
+
+def pytest_xdist_auto_num_workers(config) -> int:
+    """Processes of `-n auto`: one for each core, and no more than memory has room for."""
+    return max(1, min(os.cpu_count() or 1, int(psutil.virtual_memory().total / 1e9 / GB_EACH)))
 
 
 def pytest_collection_modifyitems(items):
     order = {f"test_{name}": i for i, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+    # one process does the tests of a file, which share what was made for them; of notebooks each is for itself
+    for item in items:
+        alone = item.path.stem == "test_notebooks"
+        item.add_marker(pytest.mark.xdist_group(item.name if alone else item.path.stem))
 
 
 @pytest.fixture(autouse=True)
