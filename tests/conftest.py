@@ -11,7 +11,7 @@ from restyle_lib.evaluation import sets
 # What takes minutes begins first: processes take groups in turn (--no-loadscope-reorder), and none waits long.
 LONG = ("notebooks", "training", "distributed", "browser", "cli", "surroundings", "bad_images", "soak", "films", "tune")
 
-GB_EACH = 5  # what a process and the programs that it starts may come to need at once
+GB_EACH = 7  # what a process and the programs that it starts may come to need at once
 
 
 def pytest_xdist_auto_num_workers(config) -> int:
