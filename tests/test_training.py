@@ -23,6 +23,7 @@ from restyle_lib.faces.identity import EMBEDDING, Identity, recognise_in_place
 from restyle_lib.features.perceptual import st_lpips
 from restyle_lib.generators import render_sets
 from restyle_lib.images import to_float, to_image, to_uint8
+from restyle_lib.inversion import detail
 from restyle_lib.inversion.inverter import Viewed, load_inverter, save_inverter, shipped_inverters
 from restyle_lib.inversion.refine import refine
 from restyle_lib.making.distill import trainable
@@ -34,7 +35,7 @@ from restyle_lib.training.adversary import Adversary, latent_discriminator
 from restyle_lib.training.replay import Replay
 from restyle_lib.training.schedule import Schedule
 from restyle_lib.training.settings import SETTINGS, Settings
-from restyle_lib.training.sources import Images, detail, generator_for
+from restyle_lib.training.sources import Images, generator_for
 from restyle_lib.training.sources.faces import Faces
 from restyle_lib.training.sources.renders import disturb, scatter
 from restyle_lib.training.validation import validate

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from restyle_lib import losses
 from restyle_lib.encoders import TrainableEncoder
+from restyle_lib.inversion import detail
 from restyle_lib.inversion.refine import encoder_input, refine
 from restyle_lib.training.objective import Critics, Whole, batch_losses
 from restyle_lib.training.settings import Settings
-from restyle_lib.training.sources import Source, detail
+from restyle_lib.training.sources import Source
 from restyle_lib.training.states import States
 
 

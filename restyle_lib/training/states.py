@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from restyle_lib.training.sources import Images, Source, detail
+from restyle_lib.inversion import detail
+from restyle_lib.training.sources import Images, Source
 
 
 @dataclass

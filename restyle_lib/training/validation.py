@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from restyle_lib.evaluation.metrics import identity, l2, ms_ssim, st_lpips_distance
 from restyle_lib.images import to_uint8
+from restyle_lib.inversion import detail
 from restyle_lib.inversion.refine import refine
 from restyle_lib.precision import autocast
-from restyle_lib.training.sources import Images, Source, detail
+from restyle_lib.training.sources import Images, Source
 
 STEPS, SHOWN = 10, 6  # twice as many steps as training makes; rows and steps of the strip
 

@@ -30,7 +30,7 @@ class Images(NamedTuple):
 
     x:     images [n, 3, h, w] in [-1, 1]
     codes: their codes [n, k, 512], NaN where nobody knows them
-    px:    their own resolution [n], on the CPU; less than h where they were enlarged, see `detail`
+    px:    their own resolution [n], on the CPU; less than h where they were enlarged, see `inversion.detail`
     """
 
     x: Tensor

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from restyle_lib import losses
 from restyle_lib.generators.render_sets import Renders
 from restyle_lib.images import downsample, to_float
+from restyle_lib.inversion import detail
 from restyle_lib.precision import autocast
 from restyle_lib.training.settings import Settings
-from restyle_lib.training.sources import GeneratorInLoop, Images, detail
+from restyle_lib.training.sources import GeneratorInLoop, Images
 from restyle_lib.training.sources.photographs import Crops, must_agree
 from restyle_lib.training.sources.renders import disturb
 

@@ -19,9 +19,10 @@ from restyle_lib import losses
 from restyle_lib.checkpoints.domains import DOMAINS, Domain
 from restyle_lib.generators.stylegan2 import keeping_rows
 from restyle_lib.images import PhotoError, downsample, open_photo, to_float, to_tensor, to_uint8
+from restyle_lib.inversion import detail
 from restyle_lib.inversion.inverter import Viewed
 from restyle_lib.paths import save_atomically
-from restyle_lib.training.sources import Images, detail
+from restyle_lib.training.sources import Images
 from restyle_lib.training.sources.collection import Collection, collection, facts, verdict
 
 SMALLEST = 64  # px of a face that is still learned from

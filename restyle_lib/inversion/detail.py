@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from restyle_lib.training.sources import GeneratorInLoop
-
 
 def at(images: Tensor, px: Tensor) -> Tensor:
     """Images [n, 3, s, s] with no more detail than images of px [n] have, enlarged to s again; s or more: as they are.
@@ -36,7 +34,7 @@ def enlarged(image: Tensor, size: int) -> Tensor:
 class SeenAt:
     """A generator whose images have the detail of the images beside which they are put; see `at`."""
 
-    def __init__(self, G: GeneratorInLoop, px: Tensor):
+    def __init__(self, G, px: Tensor):
         self.G, self.px = G, px
         self.w_avg, self.n_styles, self.slots_read, self.map = G.w_avg, G.n_styles, G.slots_read, G.map
 
