@@ -27,6 +27,7 @@ from restyle_lib.faces import judge
 from restyle_lib.faces.attributes import NAMES, Attributes
 from restyle_lib.generators.averaged import averaged
 from restyle_lib.images import downsample
+from restyle_lib.inversion import detail
 from restyle_lib.inversion.edit import deviations, edit
 from restyle_lib.inversion.optimize import hybrid
 from restyle_lib.paths import RESULTS
@@ -55,7 +56,8 @@ def photograph(
 
     search, tuning: steps of each, neither where search is 0
     locality: weight of the regularisation of `restyle_lib.inversion.tune`
-    aligned: whether the photographs are FFHQ-aligned squares already
+    aligned: whether the photographs are FFHQ-aligned squares already; if they have less than 256 px, they are compared
+             at their own resolution
     out: folder for a picture of each: photograph, inversion and edits, a line for each stage
     name: the tables go to data/results/benchmark_<name>.csv and benchmark_<name>_edits.csv; else they are not kept
     source: of the photographs, with their licence
@@ -88,14 +90,20 @@ def photograph(
             row, seen = _row(G, w, photo, attributes, edits)
             rows.append({"": stage, "seconds": s} | row)
             missing = len(EDITS) + 1 - len(seen)
-            lines.append(F.pad(torch.cat([photo, *seen.split(1)], dim=3), (0, 512 * missing, 0, 0)))
+            pictures = torch.cat([detail.fitted(photo, (512, 512)), *seen.split(1)], dim=3)
+            lines.append(F.pad(pictures, (0, 512 * missing, 0, 0)))
         if out:
             out.mkdir(parents=True, exist_ok=True)
             rl.to_image(torch.cat(lines, dim=2)).save(out / f"{i}.png")
     rows = pd.DataFrame(rows)
     print(rows.groupby("", sort=False).mean().round(3).T.to_string())
     if name:
-        origin = {"photographs": source, "n": len(x), "JUDGE of strangers among them": strangers(downsample(x, 256))}
+        origin = {
+            "photographs": source,
+            "n": len(x),
+            "px": x.shape[-1],
+            "JUDGE of strangers among them": strangers(detail.fitted(x, (256, 256))),
+        }
         origin |= {"machine": f"{measure.machine(best_device())}, batch 1"}
         inverted, edited = (table.assign(**origin) for table in tables(rows))
         save_table(inverted, RESULTS / f"benchmark_{name}.csv")
@@ -138,9 +146,10 @@ def _row(
     """Numbers of one photograph and of its named edits, and what they are of at 512 px: inversion and edits."""
     edits = [code, *(edit(code, name, STRENGTH) for name in names)]
     large = torch.cat([averaged(G, w, 512).clamp(-1, 1) for w in edits])
-    seen = downsample(large, 256)
-    target = downsample(photo, 256)
-    y, labels = seen[:1], attributes(seen) / deviations()
+    seen, target = downsample(large, 256), detail.fitted(photo, (256, 256))
+    labels = attributes(seen) / deviations()
+    seen = detail.at(seen, torch.full((len(seen),), photo.shape[-1]))  # as the photograph is, however small
+    y = seen[:1]
     row = {
         "L2": metrics.l2(y, target).item(),
         "ST-LPIPS": metrics.st_lpips_distance(y, target).item(),
@@ -157,8 +166,9 @@ def _row(
 
 def _aligned(folder: Path, n: int) -> Tensor:
     files = sorted(path for path in folder.iterdir() if path.is_file())[:n]
-    images = [rl.open_photo(path).resize((512, 512), Image.Resampling.LANCZOS) for path in files]  # small ones grow
-    return torch.cat([rl.to_tensor(image) for image in images])
+    photos = [rl.open_photo(path) for path in files]
+    side = min(512, *(photo.width for photo in photos))
+    return torch.cat([rl.to_tensor(photo.resize((side, side), Image.Resampling.LANCZOS)) for photo in photos])
 
 
 if __name__ == "__main__":

@@ -173,6 +173,27 @@ def test_invert_does_the_good_ones_and_reports_the_others(photos, tmp_path):
     assert load_file(tmp_path / "out" / "good.safetensors")["latents"].shape == (3, 16, 512)
 
 
+def test_a_small_face_keeps_its_own_resolution(photos, official, tmp_path):
+    """As it was found, and as it was given; the result is at full size all the same."""
+    good = Image.open(photos / "good.png")
+    good.resize((150, 150), Image.Resampling.LANCZOS).save(tmp_path / "far.png")
+    rl.align(good, 80).save(tmp_path / "cropped.png")
+    options = ("--steps", 1, "--model", official["faces"])
+    assert restyle("invert", tmp_path / "far.png", "--out", tmp_path / "far", *options).returncode == 0
+    assert restyle("invert", tmp_path / "cropped.png", "--out", tmp_path / "cut", "--aligned", *options).returncode == 0
+    side = Image.open(tmp_path / "far" / "far-input.png").width
+    assert side == Image.open(tmp_path / "far" / "far-input.png").height and 60 < side < 100
+    assert Image.open(tmp_path / "cut" / "cropped-input.png").size == (80, 80)
+    Image.open(tmp_path / "far" / "far-input.png").resize((96, 96)).save(tmp_path / "other.png")
+    folder = tmp_path / "several"
+    folder.mkdir()
+    for name in ("cropped", "other"):
+        (folder / f"{name}.png").write_bytes((tmp_path / f"{name}.png").read_bytes())
+    sizes = [tuple(x.shape[2:]) for x in sets.batches(folder, DOMAINS["faces"], {}, aligned=True)]
+    assert sizes == [(80, 80), (96, 96)]
+    assert sets.of_folder(folder, DOMAINS["faces"], aligned=True)[1].shape == (2, 3, 256, 256)
+
+
 def test_photographs_of_one_name_do_not_overwrite_each_other(photos, tmp_path):
     other = tmp_path / "other"
     other.mkdir()

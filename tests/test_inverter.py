@@ -13,7 +13,9 @@ from restyle_lib.checkpoints.packing import pack, unpack
 from restyle_lib.evaluation import sets
 from restyle_lib.evaluation.metrics import identity, l2, st_lpips_distance
 from restyle_lib.images import downsample, to_float
+from restyle_lib.inversion import detail
 from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, save_inverter, shipped_inverters
+from restyle_lib.inversion.optimize import hybrid
 from restyle_lib.precision import best_device, device_named
 
 
@@ -106,6 +108,25 @@ def test_a_one_pass_inverter_repeats_its_step(images):
     assert psp.one_pass
     result = psp.invert(images[:1], steps=3)
     assert result.latents.shape[1] == 4 and torch.equal(result.latents[0, 1], result.latents[0, 3])
+
+
+def test_a_small_photograph_is_inverted_at_its_own_resolution(restyle, images):
+    """What the loop and a search compare has no more detail than the photograph; what is drawn has all."""
+    small = downsample(images[:1], 64)
+    found = restyle.invert(small, 2)
+    x, px = restyle.prepare(small), torch.tensor([64])
+    assert (detail.at(x, px) - x).abs().mean() < 0.01
+    with torch.no_grad():
+        sharp = downsample(restyle.G.synthesize(found.latents[:, 2]), 256)
+    assert torch.allclose(detail.at(sharp, px), found.images[:, 2], atol=0.1)
+    fine = [y.diff().abs().mean() for y in (sharp, found.images[0, 2], x)]
+    assert fine[1] < 0.8 * fine[0] and fine[2] < 0.8 * fine[0]
+    assert torch.equal(found.images[:, 0], detail.at(restyle.y_avg, px))
+    searched = hybrid(restyle, small, found, 3).images
+    assert (
+        torch.allclose(searched[:, 2], found.images[:, 2], atol=0.05)
+        and (l2(searched[:, 3], x) < l2(searched[:, 2], x)).all()
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from restyle_lib.checkpoints.generators import CheckpointError
 from restyle_lib.evaluation import sets
 from restyle_lib.generators import tuned
 from restyle_lib.generators.averaged import averaged
+from restyle_lib.images import downsample
 from restyle_lib.inversion import tune as tuning
 from restyle_lib.inversion.tune import save_tuned, saved_codes
 
@@ -54,6 +55,14 @@ def test_the_image_comes_nearer_and_the_original_stays(G, T, codes, photo):
     changed = {name for name, value in T.state_dict().items() if not torch.equal(value, untouched[name])}
     assert changed == set(tuned.learning(G))
     assert type(T) is type(G) and not any(p.requires_grad or p.grad is not None for p in T.parameters())
+
+
+def test_nothing_is_asked_that_a_small_photograph_does_not_show(G, codes, photo):
+    """Tuned to its own image at 64 px, a generator has nothing to learn."""
+    with torch.no_grad():
+        own = downsample(averaged(G, codes), 64)
+    T = rl.tune(G, codes, own, steps=2, lambda_locality=0)
+    assert error(T, codes, averaged(G, codes, 512)) < 0.01 * error(G, codes, photo)
 
 
 def test_a_saved_one_renders_the_same(G, T, file, codes):

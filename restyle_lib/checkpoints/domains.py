@@ -37,7 +37,10 @@ class Domain:
         return align(photo, size or self.input_size[0]) if self.faces else self.fit(photo, size)
 
     def cropped(self, photo: Image.Image, size: int | None = None) -> Image.Image:
-        """A photograph that is aligned, or cut, already; see `prepare`. Raises PhotoError for other proportions."""
+        """A photograph that is aligned, or cut, already; see `prepare`. Raises PhotoError for other proportions.
+
+        A square one that is smaller than the encoder's input keeps its size: inversion compares it at that.
+        """
         height, width = self.input_size
         size = size or height
         photo = upright_rgb(photo)
@@ -46,6 +49,8 @@ class Domain:
             raise PhotoError(
                 f"{photo.width} x {photo.height}, not cropped to {width} : {height}; omit --aligned{advice}"
             )
+        if photo.height < height == width:
+            size = photo.height
         return photo.resize((round(size * width / height), size), Image.Resampling.BICUBIC)
 
     def fit(self, photo: Image.Image, size: int | None = None) -> Image.Image:

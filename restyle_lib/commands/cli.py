@@ -25,7 +25,7 @@ from restyle_lib.commands import evaluate as evaluation
 from restyle_lib.commands import finished, reproduce
 from restyle_lib.commands.film import film
 from restyle_lib.evaluation.cache import digest
-from restyle_lib.faces.align import NoFaceError, cut_square, find_square, find_squares
+from restyle_lib.faces.align import NoFaceError, cut_face, find_square, find_squares
 from restyle_lib.faces.detect import find_faces
 from restyle_lib.faces.paste import paste as paste_back
 from restyle_lib.generators.mobile import MobileGenerator
@@ -270,7 +270,7 @@ def _each(
                 continue
             try:
                 size = TUNED_SIZE if effort.tuning else PHOTO_SIZE
-                image, crops = _prepare(photo, inverter.domain, aligned, face, size)
+                image, crops = _prepare(photo, inverter.domain, aligned, face, size, inverter.input_size[0])
             except PhotoError as error:
                 advice = ""
                 if isinstance(error, NoFaceError) and not isinstance(inverter.G, MobileGenerator):
@@ -332,10 +332,11 @@ def _check_face(face: str) -> None:
 
 
 def _prepare(
-    photo: Path, domain: Domain, aligned: bool, face: str, size: int = PHOTO_SIZE
+    photo: Path, domain: Domain, aligned: bool, face: str, size: int, seen: int = 0
 ) -> tuple[Image.Image, list[tuple[Image.Image, np.ndarray]]]:
     """A photograph, and what is to be inverted of it: crops of one or several faces, and the squares they are.
 
+    size: px of the crops; seen: squares that have fewer px than this keep their own resolution
     What is to know about them is written.
     """
     with warnings.catch_warnings(record=True) as said:
@@ -348,7 +349,7 @@ def _prepare(
         else:
             squares = find_squares(image) if face == "all" else []
             squares = squares or [find_square(image, 1 if face == "all" else int(face))]
-            crops = [(cut_square(image, square, size), square) for square in squares]
+            crops = [(cut_face(image, square, size, seen), square) for square in squares]
             if face == "1" and (count := len(find_faces(image))) > 1:
                 warnings.warn(f"{count} faces, of which the largest is taken; see --face", stacklevel=1)
     for warning in said:

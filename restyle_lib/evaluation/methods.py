@@ -72,8 +72,8 @@ def invert(
     """
     if label in OPTIMIZATIONS:
         inverter = next(iter(encoders.values()))
-        G, x = Viewed(inverter.G, inverter.input_size), inverter.prepare(images)
-        return optimize(G, x, OPTIMIZATIONS[label], steps, callback=callback, interruptible=False)
+        x = inverter.prepare(images)
+        return optimize(inverter.view(images), x, OPTIMIZATIONS[label], steps, callback=callback, interruptible=False)
     if label in HYBRIDS:
         inverter = encoders[HYBRIDS[label]]
         start = inverter.invert(images, START_STEPS)
@@ -108,9 +108,11 @@ def tune_to(
     """
     inverter, seen = encoders[HYBRIDS[PIVOTAL[label]]], []
     G = inverter.G
-    for x, code in zip(inverter.prepare(images).split(1), pivots.to(G.w_avg.device).split(1), strict=True):
+    view = inverter.view(images)
+    targets = images if view.px else inverter.prepare(images)
+    for x, code in zip(targets.split(1), pivots.to(G.w_avg.device).split(1), strict=True):
         T = tune(G, code, x, steps, callback=callback, interruptible=False)
-        views = [Viewed(each, inverter.input_size) for each in (G, T)]
+        views = [view, Viewed(T, view.size, view.px)]
         with torch.no_grad(), inverter.precision():
             seen.append(torch.stack([view.synthesize(code).float().cpu() for view in views], 1))
     return Inversion(pivots.cpu()[:, None].repeat(1, 2, 1, 1), torch.cat(seen))

@@ -16,6 +16,7 @@ from restyle_lib.evaluation.cache import digest, remembered_tensors
 from restyle_lib.faces.align import align
 from restyle_lib.generators import load_generator, render_sets
 from restyle_lib.images import PhotoError, open_photo, to_tensor
+from restyle_lib.inversion import detail
 from restyle_lib.precision import best_device
 
 HELDOUT_SEED = 20_000_000
@@ -61,22 +62,28 @@ def of_folder(
 ) -> tuple[list[str], Tensor, dict[str, str]]:
     """Names and images [n, 3, size, w] of a folder's photographs, prepared as `domain` wants, and {skipped file: why}.
 
-    aligned: they are cropped already. Raises PhotoError where none can be used.
+    aligned: they are cropped already; if all are of one smaller size, they are returned at that
+    Raises PhotoError where none can be used.
     """
     skipped: dict[str, str] = {}
     names, images = zip(*_prepared(folder, domain, skipped, size, aligned), strict=True)
+    if len({image.shape for image in images}) > 1:
+        images = tuple(detail.fitted(image, (size, image.shape[3] * size // image.shape[2])) for image in images)
     return list(names), torch.cat(images), skipped
 
 
 def batches(
     folder: Path, domain: Domain, skipped: dict[str, str], size: int = 256, aligned: bool = False, batch: int = 20
 ) -> Iterator[Tensor]:
-    """The images of `of_folder`, `batch` at a time, so that memory holds no more than these.
+    """The images of `of_folder`, at most `batch` of one size at a time, so that memory holds no more than these.
 
     skipped: is given {file: why} of what cannot be used. Raises PhotoError at the end where that is all.
     """
     waiting = []
     for _, image in _prepared(folder, domain, skipped, size, aligned):
+        if waiting and waiting[0].shape != image.shape:
+            yield torch.cat(waiting)
+            waiting = []
         waiting.append(image)
         if len(waiting) == batch:
             yield torch.cat(waiting)

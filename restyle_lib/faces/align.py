@@ -199,6 +199,15 @@ def cut_square(image: Image.Image, corners: np.ndarray, size: int) -> Image.Imag
     return image.transform((size, size), Image.Transform.QUAD, quad, Image.Resampling.BILINEAR)
 
 
+def cut_face(image: Image.Image, corners: np.ndarray, size: int, seen: int = 256) -> Image.Image:
+    """`cut_square` to `size` pixels, or to as many as the square has where these are fewer than the encoder's `seen`.
+
+    Inversion compares a small face at its own resolution, which this keeps (`restyle_lib.inversion.detail`).
+    """
+    side = round(float(np.hypot(*(corners[3] - corners[0]))))
+    return cut_square(image, corners, side if 0 < side < seen else size)
+
+
 def _reflect(image: Image.Image, margin: int, side: float) -> Image.Image:
     """Extends the image by reflection; the reflected part is blurred, so that no second face appears in it."""
     pixels = np.asarray(image)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from restyle_lib.inversion.inverter import Inverter, Viewed
+from restyle_lib.inversion.inverter import Inverter
 from restyle_lib.inversion.refine import Callback, refine
 from restyle_lib.inversion.result import Inversion
 
@@ -65,7 +65,7 @@ def bootstrap(
     if switch == 0:
         return second.invert(images, steps, callback)
     begun = first.invert(images, switch, callback)
-    x, view = second.prepare(images), Viewed(second.G, second.input_size)
+    x, view = second.prepare(images), second.view(images)
     codes = begun.latents[:, -1].to(x.device)
     with second.precision():
         trail = [(codes, view.synthesize(codes))]

@@ -25,6 +25,21 @@ def at(images: Tensor, px: Tensor) -> Tensor:
         return m @ images.float() @ m.transpose(2, 3)
 
 
+def own_px(images: Tensor, size: tuple[int, int]) -> int:
+    """The side of square images [n, 3, h, w] that are smaller than `size` (height, width); 0 for all others."""
+    height, width = images.shape[2:]
+    return height if height == width < size[0] == size[1] else 0
+
+
+def fitted(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images [n, 3, h, w] in [-1, 1] at `size` (height, width): area-averaged to it, or enlarged."""
+    if own_px(images, size):
+        return enlarged(images, size[0]).clamp(-1, 1)
+    if images.shape[2] < size[0]:
+        return F.interpolate(images, size, mode="bilinear")
+    return F.adaptive_avg_pool2d(images, size)
+
+
 def enlarged(image: Tensor, size: int) -> Tensor:
     """A square image [..., r, r] at size px, by bicubic interpolation; may leave its range a little."""
     m = _enlarge(image.shape[-1], size, image.device)

@@ -19,6 +19,7 @@ from restyle_lib.checkpoints.packing import pack, unpack
 from restyle_lib.encoders import Encoder, full_size
 from restyle_lib.generators import load_generator
 from restyle_lib.generators.averaged import averaged, can_average
+from restyle_lib.inversion import detail
 from restyle_lib.inversion.refine import Callback, is_one_pass, refine, steps_taken
 from restyle_lib.inversion.result import Inversion
 from restyle_lib.paths import WEIGHTS, save_atomically
@@ -35,19 +36,26 @@ OVERSHOOT = 4
 
 
 class Viewed(nn.Module):
-    """A generator as an encoder sees it: its images area-averaged (or repeated) to the encoder's input size."""
+    """A generator as an encoder sees it: its images area-averaged (or repeated) to the encoder's input size.
 
-    def __init__(self, G: nn.Module, size: tuple[int, int]):
+    px: with the detail that an image of so many px has, beside which they stand, see `detail`; 0: with all of it
+    """
+
+    def __init__(self, G: nn.Module, size: tuple[int, int], px: int = 0):
         super().__init__()
-        self.G, self.size, self.resolution = G, size, size
+        self.G, self.size, self.resolution, self.px = G, size, size, px
         self.w_avg, self.n_styles, self.slots_read, self.map = G.w_avg, G.n_styles, G.slots_read, G.map
 
     def synthesize(self, codes: Tensor) -> Tensor:
         if can_average(self.G, self.size):
             # one by one on a CPU: at 1024 px, the maps of several images fall out of its cache, three times as slow
             parts = codes.split(1) if codes.device.type == "cpu" else [codes]
-            return torch.cat([averaged(self.G, part, self.size[0]) for part in parts])
-        return F.adaptive_avg_pool2d(self.G.synthesize(codes), self.size)
+            return self.beside(torch.cat([averaged(self.G, part, self.size[0]) for part in parts]))
+        return self.beside(F.adaptive_avg_pool2d(self.G.synthesize(codes), self.size))
+
+    def beside(self, images: Tensor) -> Tensor:
+        """Images of `size` with the detail of an image of `px`."""
+        return detail.at(images, torch.full((len(images),), self.px)) if self.px else images
 
 
 class Inverter(nn.Module):
@@ -102,9 +110,10 @@ class Inverter(nn.Module):
     ) -> Inversion:
         """Inverts aligned images [B, 3, h, w] in [-1, 1], of any size in the proportions of the encoder's input.
 
-        Larger images are area-averaged, smaller ones enlarged; values a little outside, as renders have them, are
-        clamped. A one-pass encoder takes its one step; the other steps repeat it, so that results of all methods have
-        one shape. callback(t, w_t, y_t) is called after each step that is taken.
+        Larger images are area-averaged. Smaller ones are enlarged, and reconstructions beside them, also those that are
+        returned, have no more detail than they. Values a little outside, as renders have them, are clamped. A one-pass
+        encoder takes its one step; the other steps repeat it, so that results of all methods have one shape.
+        callback(t, w_t, y_t) is called after each step that is taken.
         tolerance: an image whose reconstruction a step changes by less than this (root mean square) takes no further
                    ones, which then repeat its last; 0: all steps, as in the paper
         Raises ValueError for another shape, values far outside [-1, 1] or not finite, and steps < 1.
@@ -112,9 +121,9 @@ class Inverter(nn.Module):
         x = self.prepare(images)
         if steps < 1:
             raise ValueError(f"steps must be at least 1, not {steps}")
-        codes, y = self.start(len(x)), self.y_avg.expand_as(x)
+        view, moving = self.view(images), torch.arange(len(x))
+        codes, y = self.start(len(x)), view.beside(self.y_avg).expand_as(x)
         trajectory = [(self.G.w_avg.expand_as(codes), y)]
-        view, moving = Viewed(self.G, self.input_size), torch.arange(len(x))
         for t in range(1, self.steps_taken(steps) + 1):
             with self.precision():
                 w, found = refine(self.encoder, view, x[moving], codes[moving], y[moving], 1, None, self.decay, t)
@@ -140,10 +149,11 @@ class Inverter(nn.Module):
         images = images.to(self.y_avg.device, torch.float32)
         if not torch.isfinite(images).all() or images.abs().max() > OVERSHOOT:
             raise ValueError("images must be finite and in [-1, 1]; divide 0..255 by 127.5 and subtract 1")
-        images = images.clamp(-1, 1)
-        if images.shape[2] < height:
-            return F.interpolate(images, self.input_size, mode="bilinear")
-        return F.adaptive_avg_pool2d(images, self.input_size)
+        return detail.fitted(images.clamp(-1, 1), self.input_size)
+
+    def view(self, images: Tensor) -> Viewed:
+        """The generator as its images stand beside these; see `invert`."""
+        return Viewed(self.G, self.input_size, detail.own_px(images, self.input_size))
 
 
 def check_styles(G) -> None:

@@ -5,7 +5,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -13,6 +12,7 @@ from restyle_lib import losses
 from restyle_lib.faces.identity import shared
 from restyle_lib.features.perceptual import st_lpips
 from restyle_lib.generators.averaged import can_average
+from restyle_lib.inversion import detail
 from restyle_lib.inversion.inverter import Inverter, Viewed
 from restyle_lib.inversion.refine import Callback
 from restyle_lib.inversion.result import Inversion
@@ -60,7 +60,8 @@ def optimize(
 ) -> Inversion:
     """Searches, for each image by itself, the code whose image is nearest in perception and in L2.
 
-    images: [B, 3, h, w] in [-1, 1], aligned; compared at the generator's size, at most 256 px
+    images: [B, 3, h, w] in [-1, 1], aligned; compared at the generator's size, at most 256 px, with the detail of the
+            smaller of the two
     space:  "W", one style for all slots, or "W+", a style for each
     init:   codes [B, k, 512] to start from, as an encoder gives them (the paper's hybrid); they are not disturbed by
             noise at first. Without it the start is w_avg.
@@ -88,7 +89,8 @@ def optimize(
     if init is not None and init.shape != (len(images), G.n_styles, len(G.w_avg)):
         raise ValueError(f"init must be [{len(images)}, {G.n_styles}, {len(G.w_avg)}], got {list(init.shape)}")
     device, size = G.w_avg.device, tuple(min(side, LARGEST) for side in G.resolution)
-    x, view = F.adaptive_avg_pool2d(images.to(device), size), G if isinstance(G, Viewed) else Viewed(G, size)
+    view = G if isinstance(G, Viewed) else Viewed(G, size, detail.own_px(images, size))
+    x = detail.fitted(images.to(device), size)
     whole = can_average(view.G, size)
     precision = autocast(device) if whole else nullcontext()
     # One by one where the maps of several images would not fit a CPU's caches; one's search never sees the others.
@@ -193,11 +195,11 @@ def hybrid(
     The paper's hybrid (section 5.1) starts plain optimization from an encoder's code; see `HYBRID` for what is added.
     Raises ValueError as `Inverter.invert` and `optimize` do.
     """
-    view, settings = Viewed(inverter.G, inverter.input_size), {**HYBRID, "interruptible": interruptible}
+    x, settings = inverter.prepare(images), {**HYBRID, "interruptible": interruptible}
     if not inverter.domain.faces:
         settings["lambda_id"] = 0.0
     init = result.latents[:, -1]
-    found = optimize(view, inverter.prepare(images), steps=steps, init=init, callback=callback, **settings)
+    found = optimize(inverter.view(images), x, steps=steps, init=init, callback=callback, **settings)
     latents, seen = ((a, b[:, 1:]) for a, b in ((result.latents, found.latents), (result.images, found.images)))
     return Inversion(torch.cat(latents, dim=1), torch.cat(seen, dim=1))
 

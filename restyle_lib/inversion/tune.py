@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -19,6 +18,7 @@ from restyle_lib.generators.averaged import averaged, can_average
 from restyle_lib.generators.low_rank import rms
 from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.images import downsample
+from restyle_lib.inversion import detail
 from restyle_lib.inversion.refine import Callback
 from restyle_lib.paths import save_atomically
 from restyle_lib.precision import autocast
@@ -49,7 +49,8 @@ def tune(
 
     G:        the whole embedded generator, "faces-1024" or "toon-1024", or one that was tuned before
     codes:    the pivots, [B, 16, 512] or [B, 512], as `optimize` finds them; they do not change
-    images:   [B, 3, s, s] in [-1, 1], aligned, what the codes were found for; 512 px or more is best
+    images:   [B, 3, s, s] in [-1, 1], aligned, what the codes were found for; 512 px or more is best, and of less than
+              256 px nothing is asked that they do not show
     strength: of the change, a factor of the learning rates; above 3 edits begin to suffer
     lambda_l2, lambda_lpips, lambda_id: weights of L2 at 512 px, ST-LPIPS at 256, and 1 - the identity cosine (Roich et
               al. eq. 2 has the first two)
@@ -70,7 +71,9 @@ def tune(
     device = G.w_avg.device
     codes = codes.detach().to(device)
     codes = codes[:, None].expand(-1, G.n_styles, -1) if codes.ndim == 2 else codes
-    size, x = _targets(images.to(device))
+    # where they are compared: at 512 px, at 256 where they have no more, and with their own detail where it is less
+    size = LARGEST if images.shape[-1] > 256 else 256
+    px, x = detail.own_px(images, (256, 256)), detail.fitted(images.to(device), (size, size))
     distance, embed = st_lpips().to(device), shared(device) if lambda_id else None
     with torch.no_grad(), autocast(device):
         small = downsample(x, 256)
@@ -91,6 +94,7 @@ def tune(
         for i in range(len(x)):  # one by one: what their maps take of memory does not grow with their number
             with autocast(device):
                 y = averaged(T, codes[i : i + 1], size)
+                y = detail.at(y, torch.tensor([px])) if px else y
                 y_small = downsample(y, 256)
                 loss = lambda_l2 * losses.l2(y, x[i : i + 1])
                 loss = loss + lambda_lpips * losses.perceptual(distance, y_small, features[i])
@@ -148,14 +152,6 @@ def near_code(G: MobileGenerator, code: Tensor, rng: torch.Generator) -> Tensor:
     w = G.map(torch.randn(1, code.shape[-1], generator=rng).to(code.device))
     away = w - code
     return (code + REACH * away / away.norm(dim=-1, keepdim=True))[None]
-
-
-def _targets(images: Tensor) -> tuple[int, Tensor]:
-    """The size at which images are compared, 512 px or 256 px where they have no more, and the images at it."""
-    size = LARGEST if images.shape[-1] > 256 else 256
-    if images.shape[-1] < size:
-        return size, F.interpolate(images, (size, size), mode="bilinear")
-    return size, downsample(images, size)
 
 
 def save_tuned(path: Path | str, generator: MobileGenerator, codes: Tensor | None = None) -> None:

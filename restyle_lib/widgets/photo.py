@@ -8,7 +8,7 @@ import ipywidgets as ipw
 from PIL import Image
 
 from restyle_lib.evaluation import sets
-from restyle_lib.faces.align import NoFaceError, cut_square, find_squares
+from restyle_lib.faces.align import NoFaceError, cut_face, cut_square, find_squares
 from restyle_lib.images import open_photo, to_float, to_image
 from restyle_lib.inversion.quality import TUNED_SIZE
 from restyle_lib.widgets.elements import Gallery, Source
@@ -94,4 +94,4 @@ def in_photograph(name: str, image: Image.Image) -> Photo:
     squares = find_squares(image, small=False)[:MOST_FACES]
     if not squares:
         raise NoFaceError(f"{name}: {NO_FACE}")
-    return Photo(name, cut_square(image, squares[0], TUNED_SIZE), image, tuple(squares))
+    return Photo(name, cut_face(image, squares[0], TUNED_SIZE), image, tuple(squares))

@@ -18,7 +18,7 @@ import traitlets
 from PIL import Image
 
 from restyle_lib.assets import AssetError
-from restyle_lib.faces.align import cut_square
+from restyle_lib.faces.align import cut_face
 from restyle_lib.faces.paste import paste
 from restyle_lib.inversion.inverter import Inverter, load_inverter
 from restyle_lib.inversion.quality import TUNED_SIZE
@@ -31,7 +31,10 @@ QUIET = 0.25  # seconds without another wish, after which a picture is drawn at 
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """A face to invert: its aligned crop, RGB, TUNED_SIZE px; and the photograph it is in, unless it is a render."""
+    """A face to invert: its aligned crop, RGB, and the photograph it is in, unless it is a render.
+
+    The crop has TUNED_SIZE px, or as many as a small face has.
+    """
 
     name: str
     crop: Image.Image
@@ -43,7 +46,7 @@ class Photo:
 
     def of_face(self, i: int) -> "Photo":
         """Another face of the same photograph."""
-        return Photo(self.name, cut_square(self.whole, self.squares[i], TUNED_SIZE), self.whole, self.squares, i)
+        return Photo(self.name, cut_face(self.whole, self.squares[i], TUNED_SIZE), self.whole, self.squares, i)
 
     def with_face(self, image: torch.Tensor, before: torch.Tensor | None = None) -> Image.Image:
         """The photograph with another face [1, 3, s, s] at its place, see `faces.paste.paste`."""
