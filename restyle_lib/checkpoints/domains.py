@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
-from restyle_lib.faces.align import align
+from restyle_lib.faces.align import cut_face, find_square
 from restyle_lib.images import PhotoError, upright_rgb
 
 
@@ -32,14 +32,18 @@ class Domain:
     def prepare(self, photo: Image.Image, size: int | None = None) -> Image.Image:
         """A photograph as an encoder of this domain expects it: aligned (faces), or cut to the proportions.
 
-        size: height in pixels, that of the encoder's input where not given. Raises NoFaceError for faces.
+        size: height in pixels, that of the encoder's input where not given. A face that is smaller than that input
+              keeps its own resolution, at which inversion compares it. Raises NoFaceError for faces.
         """
-        return align(photo, size or self.input_size[0]) if self.faces else self.fit(photo, size)
+        if not self.faces:
+            return self.fit(photo, size)
+        photo, height = upright_rgb(photo), self.input_size[0]
+        return cut_face(photo, find_square(photo), size or height, height)
 
     def cropped(self, photo: Image.Image, size: int | None = None) -> Image.Image:
         """A photograph that is aligned, or cut, already; see `prepare`. Raises PhotoError for other proportions.
 
-        A square one that is smaller than the encoder's input keeps its size: inversion compares it at that.
+        A square one that is smaller than the encoder's input keeps its resolution too.
         """
         height, width = self.input_size
         size = size or height

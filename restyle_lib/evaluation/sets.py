@@ -62,7 +62,7 @@ def of_folder(
 ) -> tuple[list[str], Tensor, dict[str, str]]:
     """Names and images [n, 3, size, w] of a folder's photographs, prepared as `domain` wants, and {skipped file: why}.
 
-    aligned: they are cropped already; if all are of one smaller size, they are returned at that
+    aligned: they are cropped already. Smaller ones are enlarged, unless all are of one size, which they then keep.
     Raises PhotoError where none can be used.
     """
     skipped: dict[str, str] = {}
