@@ -18,7 +18,7 @@ reproduce: .venv/installed
 # How many tests/conftest.py says, from cores and memory.
 test: .venv/installed
 	$(BIN)/restyle assets
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lab: .venv/installed
 	$(BIN)/jupyter lab notebooks
