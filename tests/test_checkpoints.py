@@ -38,6 +38,7 @@ from restyle_lib.checkpoints import inert
 from restyle_lib.checkpoints.generators import CheckpointError
 from restyle_lib.generators import stylegan2
 from restyle_lib.generators.frozen import double
+from restyle_lib.images import downsample
 from restyle_lib.inversion.inverter import Viewed, convert
 from restyle_lib.inversion.refine import refine
 from restyle_lib.making.stand_ins import generator_state, random_checkpoint
@@ -57,7 +58,8 @@ def test_official_inverters_give_the_official_latents_and_images(name, tmp_path)
     for step in range(5):
         # each step of a random model multiplies what rounding did before it by about ten, so images are compared in
         # units of their own deviation, which is 17 at the last step of e4e_ffhq_64
-        images = result.final(inverter.G, step + 1)[..., :: meta["stride"], :: meta["stride"]]
+        images = downsample(result.images[:, step + 1], inverter.G.resolution[0])  # the loop saw their pixels repeated
+        images = images[..., :: meta["stride"], :: meta["stride"]]
         tolerance = share * max(expected["latents"].std(), expected["images"][:, step].std())
         assert (images - expected["images"][:, step]).abs().max() < tolerance
 
@@ -65,7 +67,7 @@ def test_official_inverters_give_the_official_latents_and_images(name, tmp_path)
     assert convert(tmp_path / "official.pt", tmp_path / "converted.safetensors") == "inverter"
     again = rl.load_inverter(tmp_path / "converted.safetensors")
     assert again.domain == inverter.domain and again.one_pass == inverter.one_pass
-    assert torch.equal(again.invert(x[:1], steps=2).latents, inverter.invert(x[:1], steps=2).latents)
+    assert torch.equal(again.invert(x[:1], steps=1).latents, inverter.invert(x[:1], steps=1).latents)
     assert torch.equal(rl.load_generator(tmp_path / "converted.safetensors").constant, inverter.G.constant)
     del again
 
