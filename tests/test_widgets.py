@@ -92,7 +92,9 @@ def is_error(explorer) -> bool:
 
 
 def test_opens_with_the_crop_of_a_sample(explorer):
-    assert explorer.session.photo.crop.tobytes() == rl.align(sets.photographs()["Eileen Collins"], 512).tobytes()
+    photo = explorer.session.photo
+    assert photo.crop.tobytes() == rl.align(sets.photographs()["Eileen Collins"], photo.crop.width).tobytes()
+    assert 100 < photo.crop.width < 256 and photo.shown.size == (512, 512)  # in a photograph of 512 px
     assert picture(explorer.steps.stage.before).shape == (512, 512) and explorer.photo.gallery.chosen == 0
     assert explorer.invert.method.value == METHOD
     assert not explorer.invert.button.disabled and explorer.steps.slider.disabled and explorer.invert.stop.disabled

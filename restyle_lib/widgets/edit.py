@@ -100,7 +100,7 @@ class EditPanel(ipw.VBox):
         after = quick(G, edited) if strengths else before
         if self.compared != (of, step, left):
             self.compared = of, step, left
-            self.stage.before = jpeg(before if left == LEFT[0] else of.photo.crop)
+            self.stage.before = jpeg(before if left == LEFT[0] else of.photo.shown)
             self.stage.before_label = step_name(of, step) if left == LEFT[0] else left
         self.stage.after, self.stage.after_label = jpeg(after), words(strengths)
         if self.session.settled():

@@ -44,6 +44,11 @@ class Photo:
     face: int = 0
     """Which of them."""
 
+    @property
+    def shown(self) -> Image.Image:
+        """The crop as it is looked at, at TUNED_SIZE px."""
+        return self.crop.resize((TUNED_SIZE, TUNED_SIZE), Image.Resampling.BICUBIC)
+
     def of_face(self, i: int) -> "Photo":
         """Another face of the same photograph."""
         return Photo(self.name, cut_face(self.whole, self.squares[i], TUNED_SIZE), self.whole, self.squares, i)

@@ -54,7 +54,7 @@ class StepsPanel(ipw.VBox):
         self.slider.max = self.slider.value = self.session.step = inverted.last if inverted else 0
         self.slider.observe(self._move, "value")
         self.slider.disabled = not inverted
-        self.stage.before = jpeg(photo.crop) if photo else b""
+        self.stage.before = jpeg(photo.shown) if photo else b""
         self.stage.before_label = "photograph" if photo else ""
         self._show()
 
