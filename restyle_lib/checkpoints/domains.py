@@ -54,7 +54,7 @@ class Domain:
                 f"{photo.width} x {photo.height}, not cropped to {width} : {height}; omit --aligned{advice}"
             )
         if photo.height < height == width:
-            size = photo.height
+            size = min(size, photo.height)
         return photo.resize((round(size * width / height), size), Image.Resampling.BICUBIC)
 
     def fit(self, photo: Image.Image, size: int | None = None) -> Image.Image:

@@ -81,13 +81,10 @@ def batches(
     """
     waiting = []
     for _, image in _prepared(folder, domain, skipped, size, aligned):
-        if waiting and waiting[0].shape != image.shape:
+        if waiting and (len(waiting) == batch or waiting[0].shape != image.shape):
             yield torch.cat(waiting)
             waiting = []
         waiting.append(image)
-        if len(waiting) == batch:
-            yield torch.cat(waiting)
-            waiting = []
     if waiting:
         yield torch.cat(waiting)
 

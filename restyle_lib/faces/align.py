@@ -205,7 +205,7 @@ def cut_face(image: Image.Image, corners: np.ndarray, size: int, seen: int = 256
     Inversion compares a small face at its own resolution, which this keeps (`restyle_lib.inversion.detail`).
     """
     side = round(float(np.hypot(*(corners[3] - corners[0]))))
-    return cut_square(image, corners, side if 0 < side < seen else size)
+    return cut_square(image, corners, min(side, size) if 0 < side < seen else size)
 
 
 def _reflect(image: Image.Image, margin: int, side: float) -> Image.Image:
