@@ -28,7 +28,7 @@ from restyle_lib.inversion.inverter import Viewed, load_inverter, save_inverter,
 from restyle_lib.inversion.refine import refine
 from restyle_lib.making.distill import trainable
 from restyle_lib.paths import WEIGHTS
-from restyle_lib.train import change
+from restyle_lib.train import change, run
 from restyle_lib.training import checkpoint as state
 from restyle_lib.training import loop, objective, phases, processes, states
 from restyle_lib.training.adversary import Adversary, latent_discriminator
@@ -104,7 +104,8 @@ def finish(process: subprocess.Popen) -> None:
 
 def test_resume_after_kill_is_exact_to_the_bit(tmp_path, pool):
     """Two runs of the same settings, one of them killed without warning in either phase, give identical weights."""
-    finish(start(tmp_path / "whole"))
+    torch.set_num_threads(1)  # as the processes do
+    run("restyle-psp", tmp_path / "whole", override=SHORT)
     total = Schedule(change(SETTINGS["restyle-psp"], SHORT)).total
     for after in (4, 12, 16):  # in the warm start, among replayed states, and in the loop
         process = start(tmp_path / "killed")
@@ -584,8 +585,6 @@ def test_learning_rate_rises_and_falls_in_each_phase():
 
 
 def test_unknown_names_and_settings_are_refused():
-    from restyle_lib.train import run
-
     with pytest.raises(ValueError, match="restyle-psp"):
         run("restyle-nothing")
     with pytest.raises(ValueError, match="loop_passes"):

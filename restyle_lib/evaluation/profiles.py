@@ -37,7 +37,7 @@ class Profile:
     ablation_passes: int
     """Encoder passes of each of its short trainings."""
     photographs: int
-    """Of the four in the public domain, how many 02_steps, 03_eval, 05_editability and 06_bootstrapping invert."""
+    """Of the four in the public domain, how many notebooks invert."""
     samples: int
     """Faces in the pictures of the generator tour and of the step grids."""
     hybrid_steps: int
@@ -76,15 +76,15 @@ PROFILES = {
         encoders=("pSp", "ReStyle-pSp"),
         images=2,
         cartoons=2,
-        searched=2,
+        searched=1,
         tuned=1,
         tuning_steps=2,
         budgets=[1, 2],
         timed=1,
         probe=2,
         edited=2,
-        ablated=2,
-        ablation_passes=20,
+        ablated=1,
+        ablation_passes=10,
         photographs=1,
         samples=2,
         hybrid_steps=1,
