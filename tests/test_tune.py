@@ -57,10 +57,11 @@ def test_the_image_comes_nearer_and_the_original_stays(G, T, codes, photo):
     assert type(T) is type(G) and not any(p.requires_grad or p.grad is not None for p in T.parameters())
 
 
-def test_nothing_is_asked_that_a_small_photograph_does_not_show(G, codes, photo):
-    """Tuned to its own image at 64 px, a generator has nothing to learn."""
+@pytest.mark.parametrize(("size", "compared"), [(64, 256), (300, 512)])
+def test_nothing_is_asked_that_a_small_photograph_does_not_show(G, codes, photo, size, compared):
+    """Tuned to its own image at fewer pixels than it is compared at, a generator has nothing to learn."""
     with torch.no_grad():
-        own = downsample(averaged(G, codes), 64)
+        own = downsample(averaged(G, codes, compared), size)
     T = rl.tune(G, codes, own, steps=2, lambda_locality=0)
     assert error(T, codes, averaged(G, codes, 512)) < 0.01 * error(G, codes, photo)
 

@@ -49,8 +49,8 @@ def tune(
 
     G:        the whole embedded generator, "faces-1024" or "toon-1024", or one that was tuned before
     codes:    the pivots, [B, 16, 512] or [B, 512], as `optimize` finds them; they do not change
-    images:   [B, 3, s, s] in [-1, 1], aligned, what the codes were found for; 512 px or more is best, and of less than
-              256 px nothing is asked that they do not show
+    images:   [B, 3, s, s] in [-1, 1], aligned, what the codes were found for; 512 px or more is best, and of fewer
+              nothing is asked that they do not show
     strength: of the change, a factor of the learning rates; above 3 edits begin to suffer
     lambda_l2, lambda_lpips, lambda_id: weights of L2 at 512 px, ST-LPIPS at 256, and 1 - the identity cosine (Roich et
               al. eq. 2 has the first two)
@@ -73,7 +73,7 @@ def tune(
     codes = codes[:, None].expand(-1, G.n_styles, -1) if codes.ndim == 2 else codes
     # where they are compared: at 512 px, at 256 where they have no more, and with their own detail where it is less
     size = LARGEST if images.shape[-1] > 256 else 256
-    px, x = detail.own_px(images, (256, 256)), detail.fitted(images.to(device), (size, size))
+    px, x = detail.own_px(images, (size, size)), detail.fitted(images.to(device), (size, size))
     distance, embed = st_lpips().to(device), shared(device) if lambda_id else None
     with torch.no_grad(), autocast(device):
         small = downsample(x, 256)
