@@ -119,9 +119,8 @@ def test_a_small_photograph_is_inverted_at_its_own_resolution(restyle, images):
     with torch.no_grad():
         sharp = downsample(restyle.G.synthesize(found.latents[:, 2]), 256)
     assert torch.allclose(detail.at(sharp, px), found.images[:, 2], atol=0.1)
-    fine = [y.diff().abs().mean() for y in (sharp, found.images[0, 2], x)]
-    assert fine[1] < 0.8 * fine[0] and fine[2] < 0.8 * fine[0]
-    assert torch.equal(found.images[:, 0], detail.at(restyle.y_avg, px))
+    assert found.images[:, 2].diff().abs().mean() < 0.8 * sharp.diff().abs().mean()
+    assert torch.equal(found.images[0, 0], restyle.y_avg[0])
     searched = hybrid(restyle, small, found, 3).images
     assert torch.allclose(searched[:, 2], found.images[:, 2], atol=0.05)
     assert (l2(searched[:, 3], x) < l2(searched[:, 2], x)).all()

@@ -11,6 +11,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# What generators make leaves [-1, 1] by up to 1 or so where it is brightest or darkest; images in 0..255 go far beyond.
+OVERSHOOT = 4
+
+
+def checked(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """The images [n, 3, h, w] themselves. Raises ValueError where they are not what can be compared at `size`.
+
+    That is for another shape, proportions that are not those of `size` (height, width) to one pixel, values far outside
+    [-1, 1], and values that are not finite.
+    """
+    height, width = size
+    fits = images.ndim == 4 and images.shape[1] == 3 and len(images) > 0
+    if not fits or abs(images.shape[2] * width / height - images.shape[3]) >= 1:
+        shape = "square" if height == width else f"in the proportions {height} x {width}"
+        raise ValueError(f"images must be {shape}, [B, 3, h, w] with B >= 1, got {list(images.shape)}")
+    if not torch.isfinite(images).all() or images.abs().max() > OVERSHOOT:
+        raise ValueError("images must be finite and in [-1, 1]; divide 0..255 by 127.5 and subtract 1")
+    return images
+
 
 def at(images: Tensor, px: Tensor) -> Tensor:
     """Images [n, 3, s, s] with no more detail than images of px [n] have, enlarged to s again; s or more: as they are.

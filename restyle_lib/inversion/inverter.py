@@ -31,10 +31,6 @@ STYLE = 512  # dimensions of a style that encoders find, here and in the officia
 FOR_PHOTOGRAPHS = "faces/restyle-psp"  # the default, trained for longest
 
 
-# What generators make leaves [-1, 1] by up to 1 or so where it is brightest or darkest; images in 0..255 go far beyond.
-OVERSHOOT = 4
-
-
 class Viewed(nn.Module):
     """A generator as an encoder sees it: its images area-averaged (or repeated) to the encoder's input size.
 
@@ -110,9 +106,10 @@ class Inverter(nn.Module):
     ) -> Inversion:
         """Inverts aligned images [B, 3, h, w] in [-1, 1], of any size in the proportions of the encoder's input.
 
-        Larger images are area-averaged. Smaller ones are enlarged, and reconstructions beside them, also those that are
-        returned, have no more detail than they. Values a little outside, as renders have them, are clamped. A one-pass
-        encoder takes its one step; the other steps repeat it, so that results of all methods have one shape.
+        Larger images are area-averaged. Smaller ones are enlarged, and reconstructions y_1, y_2, … beside them, also
+        those that are returned, have no more detail than they. Values a little outside, as renders have them, are
+        clamped. A one-pass encoder takes its one step; the other steps repeat it, so that results of all methods have
+        one shape.
         callback(t, w_t, y_t) is called after each step that is taken.
         tolerance: an image whose reconstruction a step changes by less than this (root mean square) takes no further
                    ones, which then repeat its last; 0: all steps, as in the paper
@@ -122,7 +119,8 @@ class Inverter(nn.Module):
         if steps < 1:
             raise ValueError(f"steps must be at least 1, not {steps}")
         view, moving = self.view(images), torch.arange(len(x))
-        codes, y = self.start(len(x)), view.beside(self.y_avg).expand_as(x)
+        # y_0 keeps all its detail: encoders were trained with that one mean image, and with another find people less
+        codes, y = self.start(len(x)), self.y_avg.expand_as(x)
         trajectory = [(self.G.w_avg.expand_as(codes), y)]
         for t in range(1, self.steps_taken(steps) + 1):
             with self.precision():
@@ -142,13 +140,7 @@ class Inverter(nn.Module):
 
     def prepare(self, images: Tensor) -> Tensor:
         """Images as the encoder sees them, checked and resized; see `invert`."""
-        height, width = self.input_size
-        if images.ndim != 4 or images.shape[1] != 3 or not len(images) or not _alike(images.shape[2:], (height, width)):
-            shape = "square" if height == width else f"in the proportions {height} x {width}"
-            raise ValueError(f"images must be {shape}, [B, 3, h, w] with B >= 1, got {list(images.shape)}")
-        images = images.to(self.y_avg.device, torch.float32)
-        if not torch.isfinite(images).all() or images.abs().max() > OVERSHOOT:
-            raise ValueError("images must be finite and in [-1, 1]; divide 0..255 by 127.5 and subtract 1")
+        images = detail.checked(images, self.input_size).to(self.y_avg.device, torch.float32)
         return detail.fitted(images.clamp(-1, 1), self.input_size)
 
     def view(self, images: Tensor) -> Viewed:
@@ -163,11 +155,6 @@ def check_styles(G) -> None:
             f"the generator's styles have {len(G.w_avg)} dimensions, those of all encoders {STYLE}; "
             "rl.load_generator and rl.optimize can use it"
         )
-
-
-def _alike(a, b) -> bool:
-    """Whether two sizes (height, width) have the same proportions, to one pixel."""
-    return abs(a[0] * b[1] / b[0] - a[1]) < 1
 
 
 def save_inverter(path: Path, encoder: Encoder, generator: str, decay: float = 0.0, size: int = INPUT) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from restyle_lib.inversion import detail
 from restyle_lib.training.sources import Images, Source
 
 
@@ -48,7 +47,7 @@ class States:
 
 
 def begin(source: Source, images: Images, seen: list[Tensor]) -> States:
-    """Images at step 0, where every reconstruction is that of w_avg."""
+    """Images at step 0, where every reconstruction is that of w_avg, in all its detail also beside small images."""
     n = len(images.x)
     w, y = source.G.w_avg.repeat(n, source.G.n_styles, 1), source.average_image.repeat(n, 1, 1, 1)
-    return States(*images, seen, w, detail.at(y, images.px), torch.zeros(n, dtype=torch.long))
+    return States(*images, seen, w, y, torch.zeros(n, dtype=torch.long))

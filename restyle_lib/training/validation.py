@@ -29,7 +29,7 @@ def validate(
         w, y = source.G.w_avg.expand(len(part), source.G.n_styles, -1), source.average_image.expand_as(part)
         trail, G = [part], detail.SeenAt(source.G, px)
         with autocast(source.device):
-            refine(encoder, G, part, w, detail.at(y, px), STEPS, partial(_keep, trail), decay)
+            refine(encoder, G, part, w, y, STEPS, partial(_keep, trail), decay)
         trails.append(torch.stack(trail).cpu())
     x, *steps_of_x = torch.cat(trails, dim=1)
     metrics = {name: [round(_mean(metric, y, x, batch), 5) for y in steps_of_x] for name, metric in used.items()}
