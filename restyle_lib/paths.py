@@ -20,7 +20,7 @@ REPRODUCED = REPOSITORY / "reproduced"  # what runs here write, in no commit
 
 def cache_dir() -> Path:
     """The cache folder outside git: $RESTYLE_CACHE, else the platform's own place."""
-    return Path(os.environ.get("RESTYLE_CACHE") or user_cache_path("restyle-companion"))
+    return Path(os.environ.get("RESTYLE_CACHE") or user_cache_path("restyle-companion")).expanduser().absolute()
 
 
 def save_atomically(write: Callable[[Path], object], path: Path) -> None:

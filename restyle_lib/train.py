@@ -96,6 +96,8 @@ def run(
                 job = embedded_job(name, override, device, images, few=True)
             print(probing.report(job.settings, job.source, job.heldout, job.moco))
         return None
+    if not domain and (generator or backbone or moco):
+        raise ValueError("--generator, --backbone and --moco are for --domain: name one, such as own")
     if domain and (ship or not (generator and images)):
         raise ValueError("--domain needs --generator and --images, and its weights are too large for --ship")
     with process.main_process_first():  # the others find the images checked, or rendered
@@ -125,7 +127,8 @@ def carry_out(
     else:
         save_inverter(weights, encoder, settings.generator, settings.decay, settings.size)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    validation = next(record["validation"] for record in reversed(log) if "validation" in record)
+    # none where `watch` ended the run before the first
+    validation = next((record["validation"] for record in reversed(log) if "validation" in record), {})
     if not isinstance(source, Photographs):  # of the weights in the file, which has them at 8 bits
         packed = load_inverter(weights).encoder.to(source.device)
         validation, _ = validate(packed, source, job.heldout, settings.decay, DOMAINS[settings.domain].faces)
@@ -215,7 +218,17 @@ def change(settings, override: dict[str, float | str]):
     override = {key.replace("-", "_"): value for key, value in override.items()}
     if unknown := set(override) - set(known):
         raise ValueError(f"no setting {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    return dataclasses.replace(settings, **{key: known[key](value) for key, value in override.items()})
+    return dataclasses.replace(settings, **{key: _as(known[key], key, value) for key, value in override.items()})
+
+
+def _as(kind: type, key: str, value: float | str):
+    """The value of a setting as its kind of value. Raises ValueError for what is none."""
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    try:
+        return words[str(value).lower()] if kind is bool else kind(value)
+    except (KeyError, ValueError):
+        wanted = "True or False" if kind is bool else f"a number ({kind.__name__})"
+        raise ValueError(f"the setting {key} is {wanted}, not {value!r}") from None
 
 
 if __name__ == "__main__":

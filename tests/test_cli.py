@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import signal
 import subprocess
 import sys
 import tomllib
@@ -23,6 +24,7 @@ from restyle_lib.commands import cli, evaluate
 from restyle_lib.evaluation import sets
 from restyle_lib.images import open_photo
 from restyle_lib.inversion import inverter
+from restyle_lib.inversion.result import Inversion
 from restyle_lib.making.stand_ins import random_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -302,6 +304,9 @@ def test_a_grid_and_several_edits_at_once(photos, official, tmp_path):
         (["--direction", "smile=much"], "'much' is no number"),
         (["--direction", "smile", "--range=1:2"], "not LOW:HIGH:COUNT"),
         (["--direction", "smile", "--range=1:2:1"], "2 to 21 strengths"),
+        (["--direction", "smile", "--range=nan:2:5"], "between two numbers"),
+        (["--direction", "smile", "--optimize=-1"], "0 for none; not -1"),
+        (["--direction", "smile", "--aligned", "--face=all"], "--aligned takes whole photographs"),
         ([], "no --direction given; there are smile"),
     ],
 )
@@ -311,6 +316,11 @@ def test_edits_that_cannot_be_are_one_line(photos, tmp_path, words, message, mon
         cli.main()
     error = capsys.readouterr().err
     assert ended.value.code == 2 and message in error and len(error.strip().splitlines()) == 1
+
+
+def test_a_range_that_is_even_has_its_0():
+    assert cli._range("-1:1:11")[5] == 0 and cli._range("-2:2:21")[10] == 0
+    assert cli._range("-1:1:11")[0] == -1 and f"{cli._range('-1:1:11')[4]:+g}" == "-0.2"
 
 
 def test_a_folder_is_aligned_and_inverted(photos, official, tmp_path):
@@ -354,6 +364,44 @@ def test_a_call_that_was_stopped_goes_on(photos, official, tmp_path):
     assert all(run(steps=2)[name] > third[name] for name in first), "of other settings"
 
 
+def test_what_ctrl_c_made_end_early_is_not_finished(photos, tmp_path, monkeypatch, official):
+    """A search of one photograph keeps what it found, for the next call to do anew; of several the call ends."""
+    pressed = [True]
+
+    def search(inverter, x, result, steps, interruptible):
+        try:
+            if pressed.pop():
+                signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            if not interruptible:
+                raise
+        return Inversion(*(torch.cat([part, part[:, -1:]], 1) for part in (result.latents, result.images)))
+
+    monkeypatch.setattr(cli, "hybrid", search)
+    options = {"steps": 1, "optimize": 1, "model": str(official["church"]), "device": "cpu"}
+    for _ in range(2):
+        assert cli.invert([photos / "sky.png"], tmp_path, **options) == 0
+        pressed.append(False)
+    assert cli.invert([photos / "sky.png"], tmp_path, **options) == 0 and pressed == [False]  # it is there already
+    pressed[:] = [True]
+    with pytest.raises(KeyboardInterrupt):
+        cli.invert([photos / "sky.png", photos / "good.png"], tmp_path / "two", **options)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_photographs_are_never_written_over(photos, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "good.png").write_bytes(content := (photos / "good.png").read_bytes())
+    with pytest.raises(ValueError, match="holds the photographs themselves"):
+        cli.align_photos([folder / "good.png"], tmp_path / "folder" / ".." / "folder", size=64)
+    with pytest.raises(ValueError, match="holds the photographs themselves"):
+        cli.invert([folder], folder)
+    assert [path.read_bytes() for path in folder.iterdir()] == [content]
+    with pytest.raises(ValueError, match="is the checkpoint itself"):
+        cli.convert(folder / "good.png", folder / "good.png")
+
+
 def test_edits_that_were_stopped_go_on(photos, official, tmp_path):
     torch.save(torch.ones(512), tmp_path / "one.pt")
     folder, out, options = tmp_path / "folder", tmp_path / "out", {"steps": 1, "model": str(official["church"])}
@@ -376,6 +424,30 @@ def test_edits_that_were_stopped_go_on(photos, official, tmp_path):
     grid = run(folder / "sky.png", span="-1:1:2")
     assert set(grid) - set(first) == {"sky-one-grid.png", "sky-one-grid.safetensors"}
     assert run(folder / "sky.png", span="-1:1:2") == grid and run(folder / "sky.png", span="-1:1:3") != grid
+
+
+def test_files_that_another_call_replaced_are_made_again(photos, official, tmp_path):
+    """The strip of several edits has one name, whichever they are; and each step may be of another model."""
+    for name in ("one", "two", "three"):
+        torch.save(torch.full((512,), len(name) / 10), tmp_path / f"{name}.pt")
+    options = {"steps": 1, "model": str(official["church"]), "device": "cpu"}
+
+    def strip(*names: str) -> bytes:
+        assert (
+            cli.edit([photos / "sky.png"], tmp_path, [str(tmp_path / f"{name}.pt") for name in names], **options) == 0
+        )
+        return (tmp_path / "sky-edits-strip.png").read_bytes()
+
+    first = strip("one", "two")
+    assert strip("two", "three") != first and strip("one", "two") == first
+
+    def step(tolerance: float, every_step: bool) -> int:
+        each = options | {"tolerance": tolerance, "every_step": every_step}
+        assert cli.invert([photos / "sky.png"], tmp_path, **each) == 0
+        return (tmp_path / "sky-step1-16.png").stat().st_mtime_ns
+
+    before = step(0.0, True)
+    assert step(0.0, True) == step(0.5, False) == before < step(0.5, True)
 
 
 def test_results_of_every_step_and_how_near_two_folders_are(photos, official, tmp_path, capsys):

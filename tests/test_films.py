@@ -121,3 +121,7 @@ def test_the_command_makes_a_morph_and_says_what_it_cannot(tmp_path):
         film([photo], tmp_path / "film.avi")
     with pytest.raises(ValueError, match="no direction"):
         film([photo], tmp_path / "film.mp4", of="edit", direction="wings")
+    with pytest.raises(ValueError, match="even size"):
+        film([photo], tmp_path / "film.mp4", size=255)
+    with pytest.raises(ValueError, match="takes time"):
+        film([photo], tmp_path / "film.mp4", seconds=0)

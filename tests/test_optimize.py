@@ -134,6 +134,9 @@ def test_the_learning_rate_rises_and_falls():
         {"patience": -1},
         {"init": torch.zeros(1, 16, 512)},
         {"images": torch.zeros(3, 64, 64)},
+        {"images": torch.zeros(2, 3, 64, 128)},
+        {"images": torch.full((2, 3, 64, 64), torch.nan)},
+        {"images": torch.full((2, 3, 64, 64), 255.0)},
     ],
 )
 def test_wrong_arguments_say_so(G, target, wrong):

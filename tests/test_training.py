@@ -183,14 +183,14 @@ def test_replayed_states_are_the_loops_own(pool, tmp_path):
             i = replay.take(iteration)
             w, y = refine(encoder, pool.G, now.x[i], now.w[i], now.y[i], 1)
             replay.put(i, w, y, torch.Generator().manual_seed(50 + iteration))
-        assert (replay.left > 0).all()
+        assert (replay.left > 0).all() and (replay.left <= 2).all()
         for k in range(4):
             replaced = not torch.equal(images[k], now.x[k])
             assert replaced == (left[k] <= 2)
             steps = 2 - int(left[k]) if replaced else 2
             expected = pool.G.w_avg + steps * encoder(now.x[k : k + 1])
             assert torch.allclose(now.w[k : k + 1], expected.expand(1, 16, -1), atol=1e-3)
-            at_start = torch.equal(now.y[k : k + 1], detail.at(pool.average_image[None], now.px[k : k + 1]))
+            at_start = torch.equal(now.y[k], pool.average_image)
             assert at_start == (steps == 0)
             assert now.taken[k] == steps
     assert torch.equal(now.seen[0], now.x.mean(dim=(1, 2, 3)))  # what was seen of an image goes with it
@@ -589,6 +589,14 @@ def test_unknown_names_and_settings_are_refused():
         run("restyle-nothing")
     with pytest.raises(ValueError, match="loop_passes"):
         change(SETTINGS["psp"], {"loop-pases": 1})
+    assert change(SETTINGS["psp"], {"progressive": "False"}).progressive is False
+    assert change(SETTINGS["psp"], {"progressive": "true"}).progressive is True
+    with pytest.raises(ValueError, match="progressive is True or False, not 'maybe'"):
+        change(SETTINGS["psp"], {"progressive": "maybe"})
+    with pytest.raises(ValueError, match="batch is a number"):
+        change(SETTINGS["psp"], {"batch": "many"})
+    with pytest.raises(ValueError, match="are for --domain"):
+        run("restyle-psp", generator=WEIGHTS / "none.pt")
     assert change(SETTINGS["psp"], {"loop-passes": 7.0}).loop_passes == 7
 
 
@@ -605,15 +613,16 @@ def test_the_file_of_the_small_generator_holds_what_was_learned():
     assert set(unpack(load_file(WEIGHTS / "faces-64.safetensors"))) == set(trainable(rl.load_generator("faces-64")))
 
 
-def test_a_recipe_states_the_validation_of_the_weights_in_the_file(pool, tmp_path, monkeypatch):
-    """They have 8 bits each, those that training ended with have 32."""
+@pytest.mark.parametrize("noted", [{"validation": {"L2": [0.0]}}, {}], ids=["validated", "ended before"])
+def test_a_recipe_states_the_validation_of_the_weights_in_the_file(pool, tmp_path, monkeypatch, noted):
+    """They have 8 bits each, those that training ended with have 32; a run may have ended before it looked."""
     encoder = says_something(encoders.build(6, 16)).requires_grad_(False)
     for weight in encoder.parameters():
         weight += 0.02 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
 
     def trained(settings, folder, *_):
         folder.mkdir()
-        (folder / "log.jsonl").write_text(json.dumps({"iteration": 1, "validation": {"L2": [0.0]}}) + "\n")
+        (folder / "log.jsonl").write_text(json.dumps({"iteration": 1} | noted) + "\n")
         return encoder
 
     monkeypatch.setattr(training, "train", trained)

@@ -43,7 +43,7 @@ class Domain:
     def cropped(self, photo: Image.Image, size: int | None = None) -> Image.Image:
         """A photograph that is aligned, or cut, already; see `prepare`. Raises PhotoError for other proportions.
 
-        A square one that is smaller than the encoder's input keeps its resolution too.
+        A square one that is smaller keeps its resolution.
         """
         height, width = self.input_size
         size = size or height
@@ -53,7 +53,7 @@ class Domain:
             raise PhotoError(
                 f"{photo.width} x {photo.height}, not cropped to {width} : {height}; omit --aligned{advice}"
             )
-        if photo.height < height == width:
+        if height == width:
             size = min(size, photo.height)
         return photo.resize((round(size * width / height), size), Image.Resampling.BICUBIC)
 

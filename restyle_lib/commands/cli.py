@@ -2,12 +2,13 @@
 
 import io
 import os
+import signal
 import sys
 import unicodedata
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 import tyro
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -28,8 +30,8 @@ from restyle_lib.evaluation.cache import digest
 from restyle_lib.faces.align import NoFaceError, cut_face, find_square, find_squares
 from restyle_lib.faces.detect import find_faces
 from restyle_lib.faces.paste import paste as paste_back
+from restyle_lib.generators.averaged import can_average
 from restyle_lib.generators.mobile import MobileGenerator
-from restyle_lib.generators.stylegan3 import StyleGAN3
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
 from restyle_lib.inversion import edit as editing
 from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Inverter, load_inverter
@@ -76,8 +78,8 @@ def invert(
              NAME-tuned.safetensors, which rl.load_generator opens. Without it: good for a single photograph at a
              terminal, else fast
     steps:   refinement steps N
-    optimize: steps of the search, where not those of the quality (the paper's hybrid); 0 for none. Ctrl-C ends it and
-             keeps the best so far
+    optimize: steps of the search, where not those of the quality (the paper's hybrid); 0 for none. Of a single
+             photograph Ctrl-C ends the search, or the tuning, and keeps the best so far
     model:   a shipped inverter, an official pSp, e4e or ReStyle checkpoint, or a .safetensors file
     aligned: the photographs are cropped already
     domain:  what a checkpoint is of, where it does not say so rightly: faces, cars, church, horse, wild, toonify or own
@@ -90,19 +92,19 @@ def invert(
              (of four photographs and twelve held-out renders); 0 takes them all
     every_step: the image of each step at full size too, NAME-step0-1024.png, of the mean face, to NAME-step5-1024.png
     A photograph that cannot be used is reported in one line and skipped; the exit code is then 1. A call that was
-    stopped goes on: what `out` has of the same file, model and settings is not made again, except with --paste.
+    stopped goes on: what `out` has of the same file, model and settings is not made again, except with --paste, and
+    except what Ctrl-C made end early.
     """
-
     effort = _effort(quality, optimize, photos)
 
     def keep(name: str, crop: Image.Image, result: Inversion, G, note: dict[str, str]) -> Pastes:
-        for t in range(steps + 1) if every_step else ():
-            _save_image(to_image(result.final(G, t)), out / f"{name}-step{t}-{G.resolution[1]}.png")
+        for t in range(steps + 1) if every_step else ():  # by the generator that made them, tuned or not
+            _save_image(to_image(result.final(inverter.G, t)), out / f"{name}-step{t}-{G.resolution[1]}.png", note)
         return {"": (_write_steps(out, name, crop, result, G, effort, note), None)}
 
     def results(size: int) -> finished.Results:
         each = [f"-step{t}-{size}.png" for t in range(steps + 1) if every_step]
-        return finished.Results(".safetensors", ["-steps.png", f"-{size}.png", "-input.png", *each])
+        return finished.Results([".safetensors", "-steps.png", f"-{size}.png", "-input.png", *each])
 
     inverter = _opened(model, domain, input_size, device)
     return _each(
@@ -146,20 +148,19 @@ def edit(
     if not direction:
         raise ValueError(f"no --direction given; there are {', '.join(editing.directions())}, or a file of one")
     edits, strengths = [editing.parse(words) for words in direction], _range(span) if span else None
-    for first, second in combinations(edits, 2):
-        if _ending(first, strength) == _ending(second, strength) and not torch.equal(first.direction, second.direction):
-            raise ValueError(f"two directions are named {first.label}, and so would be their results: rename a file")
+    changes: dict[str, Tensor] = {}
+    for asked in edits:
+        name = asked.label if strengths else _ending(asked, strength)
+        change = asked.direction * (1 if strengths else asked.strength or strength)
+        if not torch.equal(changes.setdefault(name, change), change):
+            raise ValueError(f"two directions are named {asked.label}, and so would be their results: rename a file")
     inverter = _opened(model, domain, input_size, device)
     for asked in edits:
-        if asked.of_faces and not inverter.domain.faces:
-            raise ValueError(f"{model} is of {inverter.domain.name}; {asked.label} is a direction of faces")
-        if asked.of_faces and isinstance(inverter.G, StyleGAN3):
-            raise ValueError(f"{model} is of StyleGAN3, whose W has other directions than {asked.label}")
-        editing.edit(torch.zeros(1, inverter.G.n_styles, 512), asked.direction)
+        editing.check(asked, inverter.G, inverter.domain)
 
     def keep(name: str, crop: Image.Image, result: Inversion, G, note: dict[str, str]) -> Pastes:
         if strengths:
-            return _write_grid(out, name, crop, result, G, edits, strengths, note)
+            return _write_grid(out, name, crop, result, G, edits, strengths, note, paste)
         return _write_edits(out, name, crop, result, G, edits, strength, note)
 
     def results(size: int) -> finished.Results:
@@ -168,9 +169,9 @@ def edit(
         )
         endings = [_ending(each, strength) for each in edits]
         if strengths:
-            return finished.Results(f"{_grid(edits)}.safetensors", [f"{_grid(edits)}.png"], asked)
-        others = [f"{ending}-{size}.png" for ending in endings] + [f"{ending}.safetensors" for ending in endings]
-        return finished.Results(f"{endings[-1]}.safetensors", [*others, f"{_together(endings)}-strip.png"], asked)
+            return finished.Results([f"{_grid(edits)}.safetensors", f"{_grid(edits)}.png"], asked)
+        each = [f"{ending}-{size}.png" for ending in endings] + [f"{ending}.safetensors" for ending in endings]
+        return finished.Results([*each, f"{_together(endings)}-strip.png"], asked)
 
     effort = _effort(quality, optimize, photos)
     return _each(photos, steps, effort, inverter, aligned, out, keep, face, paste, None if paste else results)
@@ -183,14 +184,16 @@ def _range(words: str) -> list[float]:
         low, high, count = float(first), float(last), int(number)
     except ValueError:
         raise ValueError(f"--range={words} is not LOW:HIGH:COUNT, such as --range=-2:2:5") from None
-    if not 2 <= count <= MOST_COLUMNS:
-        raise ValueError(f"a range has 2 to {MOST_COLUMNS} strengths, not {count}")
-    return torch.linspace(low, high, count, dtype=torch.float64).tolist()
+    if not 2 <= count <= MOST_COLUMNS or not np.isfinite([low, high]).all():
+        raise ValueError(f"a range has 2 to {MOST_COLUMNS} strengths between two numbers, not {words}")
+    return (np.linspace(low, high, count).round(9) + 0.0).tolist()  # what is nearly 0 is 0, and not -0
 
 
 def _effort(quality: Quality | None, optimize: int | None, photos: list[Path]) -> Effort:
     """One word as numbers; who waits at a terminal for one photograph gets a good one."""
     alone = len(photos) == 1 and not photos[0].is_dir()
+    if optimize is not None and optimize < 0:
+        raise ValueError(f"--optimize is the number of steps of the search, 0 for none; not {optimize}")
     effort = QUALITY[quality or ("good" if alone and sys.stderr.isatty() else "fast")]
     return effort if optimize is None else effort._replace(search=optimize)
 
@@ -204,6 +207,7 @@ def align_photos(photos: tyro.conf.Positional[list[Path]], out: Path, size: int 
     A photograph that cannot be used is reported in one line and skipped; the exit code is then 1.
     """
     photos = _files(photos)
+    _check_out(out, [photo.parent for photo in photos])
     _check_face(face)
     if not 16 <= size <= 4096:
         raise ValueError(f"--size is from 16 to 4096 px, not {size}")
@@ -246,21 +250,26 @@ def _each(
     paste:   what keep returns then goes back into the photograph, of all its faces into one
     results: the files that keep writes, of images of so many px: what of them is there already is not made again
     """
+    _check_out(out, [photo for photo in photos if photo.is_dir()])
     photos = _files(photos)
     _check_face(face)
     if paste and not inverter.domain.faces:
         raise ValueError(f"--paste is for faces, and the model is of {inverter.domain.name}")
+    if face != "1" and (aligned or not inverter.domain.faces):
+        why = "--aligned takes whole photographs" if aligned else f"the model is of {inverter.domain.name}"
+        raise ValueError(f"--face chooses among the faces of a photograph, and {why}")
     G = inverter.G.to(inverter.y_avg.device)
-    if effort.tuning and not isinstance(G, MobileGenerator):
-        raise ValueError("best tunes the embedded generator, and this model has one of its own: use --quality good")
+    if effort.tuning and not (isinstance(G, MobileGenerator) and can_average(G, (256, 256))):
+        raise ValueError("best tunes the whole embedded generator, and this model has another: use --quality good")
     out.mkdir(parents=True, exist_ok=True)
     done, skipped, there, more, names = 0, 0, 0, 0, set()
     made = results(G.resolution[1]) if results else None
-    settings = f"{digest(inverter)} {inverter.domain} {inverter.decay} {steps} {effort} {aligned} {face} {tolerance}"
+    settings = f"{digest(inverter)} {inverter.domain} {inverter.input_size} {inverter.from_mean} {inverter.decay} "
+    settings += f"{steps} {effort} {aligned} {face} {tolerance}"
     if made:
         settings += made.settings
-        made.others.extend(["-tuned.safetensors"] if effort.tuning else [])
-    with tqdm(total=len(photos) * (steps + 1), unit="step") as progress:
+        made.files.extend(["-tuned.safetensors"] if effort.tuning else [])
+    with tqdm(total=len(photos) * (steps + 1), unit="step") as progress, _ctrl_c() as pressed:
         for i, photo in enumerate(photos):
             progress.set_description(photo.name)
             key, following = finished.key_of(photo, settings) if made else "", set(names)
@@ -270,7 +279,7 @@ def _each(
                 continue
             try:
                 size = TUNED_SIZE if effort.tuning else PHOTO_SIZE
-                image, crops = _prepare(photo, inverter.domain, aligned, face, size, inverter.input_size[0])
+                image, crops = _prepare(photo, inverter.domain, aligned, face, size, max(size, inverter.input_size[0]))
             except PhotoError as error:
                 advice = ""
                 if isinstance(error, NoFaceError) and not isinstance(inverter.G, MobileGenerator):
@@ -280,18 +289,19 @@ def _each(
             else:
                 more += len(crops) - 1
                 progress.total += (len(crops) - 1) * (steps + 1)
-                pasted = {}
+                pasted, alone = {}, len(photos) == len(crops) == 1
                 for crop, square in crops:
                     x, name, drawing = to_tensor(crop), _unique(photo.stem, names), G
                     result = inverter.invert(x, steps, lambda t, w, y: progress.update(), tolerance)
                     if effort.search:
-                        # of several photographs, Ctrl-C ends them all
-                        result = hybrid(inverter, x, result, effort.search, interruptible=len(photos) == 1)
+                        # of several, Ctrl-C ends them all
+                        result = hybrid(inverter, x, result, effort.search, interruptible=alone)
+                    code = result.latents[:, -1]
                     if effort.tuning:
-                        code = result.latents[:, -1]
-                        drawing = tune(G, code, x, effort.tuning)
-                        save_tuned(out / f"{name}-tuned.safetensors", drawing, code)
-                    note = finished.note(key, len(crops))
+                        drawing = tune(G, code, x, effort.tuning, interruptible=alone)
+                    note = finished.note("" if pressed else key, len(crops))
+                    if effort.tuning:
+                        save_tuned(out / f"{name}-tuned.safetensors", drawing, code, note)
                     for ending, (after, before) in keep(name, crop, result, drawing, note).items():
                         if paste:
                             whole, path = pasted.get(ending, (image, out / f"{name}{ending}-pasted.png"))
@@ -304,6 +314,22 @@ def _each(
     said += [f"{skipped} skipped"] if skipped else []
     print(", ".join(said))
     return 1 if skipped else 0
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[list[int]]:
+    """Gives a list that gets an entry with each Ctrl-C, which does what it always does: a search ends by it, or all."""
+    pressed: list[int] = []
+
+    def note(number: int, frame) -> None:
+        pressed.append(number)
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _files(photos: list[Path]) -> list[Path]:
@@ -324,6 +350,12 @@ def _inside(photo: Path) -> list[Path]:
 
 def _is_photo(path: Path) -> bool:
     return not path.name.startswith(".") and path.suffix.lower() in PHOTOS
+
+
+def _check_out(out: Path, folders: list[Path]) -> None:
+    """Raises ValueError where results would lie among photographs: in place of them, or taken for them next time."""
+    if any(folder.resolve() == out.resolve() for folder in folders):
+        raise ValueError(f"{out} holds the photographs themselves: name another folder with --out")
 
 
 def _check_face(face: str) -> None:
@@ -389,10 +421,10 @@ def _write_steps(
     titles = figures.step_titles(steps, G.resolution[1], effort.search)
     titles[-1] = f"tuned,\n{titles[-1]}" if effort.tuning else titles[-1]
     strip = figures.image_grid(rows, titles)
-    _save_strip(strip, out / f"{name}-steps.png")
-    _save_image(to_image(final), out / f"{name}-{G.resolution[1]}.png")
-    _save_image(crop, out / f"{name}-input.png")
-    _save_latents(result.latents[0], out / f"{name}.safetensors", note)  # last: it says that the others are there
+    _save_strip(strip, out / f"{name}-steps.png", note)
+    _save_image(to_image(final), out / f"{name}-{G.resolution[1]}.png", note)
+    _save_image(crop, out / f"{name}-input.png", note)
+    _save_latents(result.latents[0], out / f"{name}.safetensors", note)
     return final
 
 
@@ -412,13 +444,13 @@ def _write_edits(
         ending = _ending(asked, strength)
         found[ending] = editing.edit(result.latents[:, -1], asked.direction, asked.strength or strength)
         edited = Inversion(found[ending][:, None], result.images).final(G)
-        _save_image(to_image(edited), out / f"{name}{ending}-{G.resolution[1]}.png")
+        _save_image(to_image(edited), out / f"{name}{ending}-{G.resolution[1]}.png", note)
         pastes[ending] = edited, inverted
     row = figures.side_by_side([to_tensor(crop)[0], inverted[0], *(edited[0] for edited, _ in pastes.values())], 512)
     titles = ["input", "inverted", *(ending[1:].replace(",", ", ") for ending in pastes)]
-    _save_strip(figures.image_grid([row], titles, cell=3), out / f"{name}{_together(list(pastes))}-strip.png")
+    _save_strip(figures.image_grid([row], titles, cell=3), out / f"{name}{_together(list(pastes))}-strip.png", note)
     for ending, codes in found.items():
-        _save_latents(codes, out / f"{name}{ending}.safetensors", note)  # last: they say that the others are there
+        _save_latents(codes, out / f"{name}{ending}.safetensors", note)
     return pastes
 
 
@@ -446,35 +478,39 @@ def _write_grid(
     edits: list[editing.Edit],
     strengths: list[float],
     note: dict[str, str],
+    paste: bool,
 ) -> Pastes:
-    """A row for each edit, a column for each strength, and the codes. Returns the edits that change something."""
+    """A row for each edit, a column for each strength, and the codes. To `paste`, returns what changes something."""
     inverted, rows, pastes, codes = result.final(G), [], {}, []
     for asked in edits:
         row = [to_tensor(crop)[0]]
         for strength in strengths:
             codes.append(editing.edit(result.latents[:, -1], asked.direction, strength)[0])
             edited = Inversion(codes[-1][None, None], result.images).final(G) if strength else inverted
-            row.append(edited[0])
-            if strength:
+            row.append(figures.side_by_side([edited[0]])[0])
+            if strength and paste:
                 pastes[f"-{asked.label}{'x' if asked.strength else ''}{strength:+g}"] = edited, inverted
         rows.append(figures.side_by_side(row, 256))
     labels = [asked.label.replace(",", ", ") for asked in edits]
     grid = figures.image_grid(rows, ["input", *(f"{s:+g}" if s else "0" for s in strengths)], labels, cell=2)
-    _save_strip(grid, out / f"{name}{_grid(edits)}.png")
+    _save_strip(grid, out / f"{name}{_grid(edits)}.png", note)
     _save_latents(torch.stack(codes).unflatten(0, (len(edits), -1)), out / f"{name}{_grid(edits)}.safetensors", note)
     return pastes
 
 
-def _save_strip(strip: figures.plt.Figure, path: Path) -> None:
-    save_atomically(lambda temporary: strip.savefig(temporary, format="png"), path)
+def _save_strip(strip: figures.plt.Figure, path: Path, note: dict[str, str]) -> None:
+    save_atomically(lambda temporary: strip.savefig(temporary, format="png", metadata=note), path)
     figures.plt.close(strip)
 
 
-def _save_image(image: Image.Image, path: Path) -> None:
-    save_atomically(lambda temporary: image.save(temporary, "PNG"), path)
+def _save_image(image: Image.Image, path: Path, note: dict[str, str] | None = None) -> None:
+    words = PngInfo()
+    for key, value in (note or {}).items():
+        words.add_text(key, value)
+    save_atomically(lambda temporary: image.save(temporary, "PNG", pnginfo=words), path)
 
 
-def _save_latents(latents: Tensor, path: Path, note: dict[str, str] | None = None) -> None:
+def _save_latents(latents: Tensor, path: Path, note: dict[str, str]) -> None:
     save_atomically(lambda temporary: save_file({"latents": latents.contiguous()}, temporary, note), path)
 
 
@@ -491,6 +527,8 @@ def convert(
     out:        the file to write; `--model` and rl.load_inverter or rl.load_generator open it
     domain, input_size: as for `restyle invert`, kept in the file
     """
+    if out.exists() and out.samefile(checkpoint):
+        raise ValueError(f"{out} is the checkpoint itself: name another file")
     size = size_of(input_size) if input_size else None
     print(f"wrote {out}: the {convert_checkpoint(checkpoint, out, domain, size)} of {checkpoint.name}")
 
@@ -533,6 +571,9 @@ def main() -> None:
     except (assets.AssetError, FloatingPointError, MemoryError, OSError, ValueError) as error:
         print(f"restyle: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("restyle: stopped", file=sys.stderr)
+        sys.exit(130)
     if isinstance(result, Path):
         print(f"wrote {result}")
     sys.exit(result if isinstance(result, int) else 0)

@@ -40,28 +40,36 @@ def film(
                what `restyle invert --quality best` saved of one, whose own generator then draws it
     out:       a file that ends in .mp4 or .gif
     of:        "steps" from the mean face to the code; "edit" along `direction`; "morph" from one to the next and back
-    direction: smile, age, pose, gender or nod
+    direction: as for `restyle edit`, also smile=1,age=-1
     steps:     refinement steps N
     optimize:  steps of optimization that go on from the encoder's code, which is then one step more
-    size:      of the film in px: 256, 512 or 1024
+    size:      of the film in px, an even number up to 1024
     seconds:   from one code to the next
     model, aligned: as for `restyle invert`
-    Returns the file. Raises PhotoError for a photograph that cannot be used, ValueError for too few of them, for an
-    unknown direction and for another ending.
+    Returns the file. Raises PhotoError for a photograph that cannot be used, ValueError for too few of them, for a
+    direction that the model has not, for a generator tuned from another one, and for another size or ending.
     """
     if out.suffix.lower() not in films.SUFFIXES:
         raise ValueError(f"{out}: a film ends in {' or '.join(films.SUFFIXES)}")
     if not photos or (of == "morph" and len(photos) < 2):
         raise ValueError("a morph needs at least two photographs" if photos else "no photographs given")
-    editing.edit(torch.zeros(1, 512), direction)  # an unknown direction is said before anything takes time
+    if size % 2 or not 16 <= size <= 1024 or not seconds > 0:
+        raise ValueError(f"a film has an even size from 16 to 1024 px and takes time, not {size} px and {seconds} s")
+    asked = editing.parse(direction)  # what is wrong with it is said before anything takes time
     if of == "steps" and any(photo.suffix == SAVED for photo in photos):
         raise ValueError(f"a tuned generator ({SAVED}) has no steps in its file; there are films of edits and morphs")
     inverter = load_inverter(model).to(best_device())
     G = inverter.G.to(best_device())
+    if of == "edit":
+        editing.check(asked, G, inverter.domain)
+    tuned = {photo: load_generator(photo).to(best_device()) for photo in photos if photo.suffix == SAVED}
+    for photo, generator in tuned.items():
+        if getattr(generator, "family", "") != getattr(G, "family", None):
+            raise ValueError(f"{photo} is of another generator than {model}")
     generators, trails = [], []
     for photo in tqdm(photos, desc="inverting", unit="photograph"):
-        if photo.suffix == SAVED:
-            generators.append(load_generator(photo).to(best_device()))
+        if photo in tuned:
+            generators.append(tuned[photo])
             trails.append(code_in(photo))
             continue
         image = open_photo(photo)
@@ -70,11 +78,11 @@ def film(
         generators.append(G)
         trails.append((hybrid(inverter, x, result, optimize) if optimize else result).latents[0])
     if of == "morph":
-        codes = [script(of, trails, direction, strength, seconds)]
+        codes = [script(of, trails, asked.direction, asked.strength or strength, seconds)]
         with_tuned = any(each is not G for each in generators)
         scenes = [(generators, films.shares(len(trails), seconds, around=True)) if with_tuned else (G, None)]
     else:
-        codes = [script(of, [trail], direction, strength, seconds) for trail in trails]
+        codes = [script(of, [trail], asked.direction, asked.strength or strength, seconds) for trail in trails]
         scenes = [(each, None) for each in generators]
     with tqdm(total=sum(map(len, codes)), desc="drawing", unit="frame") as bar:
         drawn = [films.frames(by, part, size, bar.update, each) for (by, each), part in zip(scenes, codes, strict=True)]
@@ -89,7 +97,7 @@ def code_in(path: Path) -> Tensor:
     return codes[:1]
 
 
-def script(of: str, trails: list[Tensor], direction: str, strength: float, seconds: float) -> Tensor:
+def script(of: str, trails: list[Tensor], direction: str | Tensor, strength: float, seconds: float) -> Tensor:
     """The codes of all frames [f, k, 512], from those of each photograph's steps [steps + 1, k, 512]."""
     if of == "steps":
         return torch.cat([films.between(trail, seconds) for trail in trails])

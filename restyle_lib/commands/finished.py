@@ -5,17 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from restyle_lib.images import PhotoError, open_file
 
+NOTE = "finished"  # the name of the entry of the metadata
+
 
 class Results(NamedTuple):
-    """The files that a call leaves of each photograph, by what their names add to its name."""
+    """What a call leaves of each photograph."""
 
-    last: str
-    """The latents that are written when all else is there, and say so, see `note`."""
-    others: list[str]
+    files: list[str]
+    """By what their names add to its name: .png and .safetensors, each with the `note` of the call."""
     settings: str = ""
     """What they depend on beside the inversion."""
 
@@ -31,11 +33,11 @@ def key_of(photo: Path, settings: str) -> str:
 
 
 def note(key: str, faces: int) -> dict[str, str]:
-    """What a result's latents, which are written last, say of it: its key, and of how many faces it is one.
+    """What each file of the results says in its metadata: their key, and of how many faces of a photograph it is one.
 
     In one entry, since safetensors have several in any order, and files of two runs are to be the same.
     """
-    return {"finished": f"{key} {faces}"}
+    return {NOTE: f"{key} {faces}"}
 
 
 def count(out: Path, key: str, following: Callable[[], str], results: Results) -> int:
@@ -46,16 +48,20 @@ def count(out: Path, key: str, following: Callable[[], str], results: Results) -
     n, faces = 0, 1
     while key and n < faces:
         name = following()
-        said, _, number = _said(out / f"{name}{results.last}").partition(" ")
-        if said != key or not all((out / f"{name}{other}").is_file() for other in results.others):
+        said = {_said(out / f"{name}{ending}") for ending in results.files}
+        if len(said) > 1 or (noted := said.pop().split(" "))[0] != key:  # another call has replaced some of them
             return 0
-        n, faces = n + 1, int(number)
+        n, faces = n + 1, int(noted[1])
     return n
 
 
 def _said(path: Path) -> str:
+    """The note of a file; "" where it has none, is not whole, or is not there."""
     try:
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                return image.info.get(NOTE, "")
         with safe_open(path, "pt") as file:
-            return (file.metadata() or {}).get("finished", "")
-    except (OSError, SafetensorError):  # none yet, or not whole
+            return (file.metadata() or {}).get(NOTE, "")
+    except (OSError, SafetensorError, SyntaxError):  # the last is Pillow's for a broken PNG
         return ""

@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from restyle_lib.checkpoints import generators as checkpoints
+from restyle_lib.checkpoints.domains import Domain
 from restyle_lib.faces import attributes, looks
+from restyle_lib.generators.stylegan3 import StyleGAN3
 from restyle_lib.paths import DIRECTIONS, WEIGHTS
 
 SHIPPED = WEIGHTS / "faces-directions.safetensors"
@@ -104,6 +106,15 @@ def parse(words: str) -> Edit:
     return Edit(label, sum(s * d for s, d in zip(strengths, found, strict=True)), 1.0, of_faces)
 
 
+def check(asked: Edit, G, domain: Domain) -> None:
+    """Raises ValueError where an edit is not one of the codes of this generator, of this domain."""
+    if asked.of_faces and not domain.faces:
+        raise ValueError(f"the model is of {domain.name}; {asked.label} is a direction of faces")
+    if asked.of_faces and isinstance(G, StyleGAN3):
+        raise ValueError(f"the model is of StyleGAN3, whose W has other directions than {asked.label}")
+    edit(torch.zeros(1, G.n_styles, 512), asked.direction)
+
+
 def _part(words: str) -> tuple[str, Tensor, float | None]:
     """One of an edit's parts: its name, or its file's without the ending; the direction; the strength if it has one."""
     name, equals, number = (words, "", "") if Path(words).is_file() else words.strip().partition("=")
@@ -116,8 +127,10 @@ def _part(words: str) -> tuple[str, Tensor, float | None]:
 
 
 def is_file(direction: str | Path) -> bool:
-    """Whether a direction is meant as a file: it has an ending that tensors are kept under, or exists."""
-    return Path(direction).suffix.lower() in FILES or isinstance(direction, Path)
+    """Whether a direction is meant as a file: it has an ending that tensors are kept under, or no name, and exists."""
+    if isinstance(direction, Path) or Path(direction).suffix.lower() in FILES:
+        return True
+    return direction not in directions() and Path(direction).is_file()
 
 
 def load_direction(path: Path) -> Tensor:

@@ -77,18 +77,20 @@ def optimize(
     Returns the first codes and, for each image, those of the lowest loss: latents [B, 2, k, 512], and their images.
     The perceptual distance is ST-LPIPS; the noise maps of the generator stay as they are, so a result is a code and
     nothing else. The whole embedded generator computes in bf16 where that is fast.
-    Raises ValueError for another space or schedule, steps < 1, patience < 0, and images or codes of another shape.
+    Raises ValueError for another space or schedule, steps < 1, patience < 0, images or codes of another shape, and
+    images that `Inverter.invert` would refuse.
     """
     if space not in SPACES:
         raise ValueError(f"space must be {' or '.join(SPACES)}, not {space!r}")
     if schedule not in RAMP_DOWN:
         raise ValueError(f"schedule must be {' or '.join(RAMP_DOWN)}, not {schedule!r}")
-    if steps < 1 or patience < 0 or images.ndim != 4 or images.shape[1] != 3:
-        got = f"{list(images.shape)}, {steps} and {patience}"
-        raise ValueError(f"needs images [B, 3, h, w], at least 1 step and a patience of at least 0, got {got}")
+    if steps < 1 or patience < 0:
+        raise ValueError(f"needs at least 1 step and a patience of at least 0, not {steps} and {patience}")
+    images = detail.checked(images, G.resolution)
     if init is not None and init.shape != (len(images), G.n_styles, len(G.w_avg)):
         raise ValueError(f"init must be [{len(images)}, {G.n_styles}, {len(G.w_avg)}], got {list(init.shape)}")
-    device, size = G.w_avg.device, tuple(min(side, LARGEST) for side in G.resolution)
+    shrink = max(1.0, max(G.resolution) / LARGEST)
+    device, size = G.w_avg.device, tuple(round(side / shrink) for side in G.resolution)
     view = G if isinstance(G, Viewed) else Viewed(G, size, detail.own_px(images, size))
     x = detail.fitted(images.to(device), size)
     whole = can_average(view.G, size)
@@ -97,7 +99,7 @@ def optimize(
     together = 1 if whole and device.type == "cpu" else len(x)
     distance = st_lpips().to(device)
     with torch.no_grad(), precision:
-        target, sigma = distance.features(x), _spread(G)
+        target, sigma = distance.features(x), _spread(G) if init is None else 0.0
         embed = shared(device) if lambda_id else None
         identity = embed(x) if embed else None
         whitening = losses.whitening(G) if lambda_prior else None
@@ -131,7 +133,7 @@ def optimize(
                     break
                 optimizer.param_groups[0]["lr"] = lr * ramp(progress, schedule)
                 optimizer.zero_grad()
-                noise = 0 if init is not None else NOISE * sigma * max(0.0, 1 - progress / NOISE_UNTIL) ** 2
+                noise = NOISE * sigma * max(0.0, 1 - progress / NOISE_UNTIL) ** 2
                 disturbed = noise * torch.randn(w[:1].shape, generator=rng).to(device)  # alike, whatever the batch
                 for part in searched.split(together):
                     with torch.enable_grad():

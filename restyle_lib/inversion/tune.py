@@ -59,14 +59,15 @@ def tune(
     interruptible: whether Ctrl-C ends the tuning and the best until then is returned; else it is raised
     callback(t, codes, y_t) is called after each step with what was rendered before it, [B, 3, 256, 256].
     Of the weights, those of `generators.tuned.learning` change. Returns the generator of the least loss, frozen.
-    Raises ValueError for another generator, codes or images of another shape, steps < 1, and strength <= 0.
+    Raises ValueError for another generator, codes or images of another shape, images that `Inverter.invert` would
+    refuse, steps < 1, and strength <= 0.
     """
     if not isinstance(G, MobileGenerator) or not can_average(G, (256, 256)):
         raise ValueError(f"only the whole embedded generator ({' or '.join(tuned.BASES)}) can be tuned")
     if steps < 1 or not strength > 0:
         raise ValueError(f"needs at least 1 step and a strength above 0, not {steps} and {strength}")
-    if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3] or len(images) != len(codes):
-        raise ValueError(f"needs square images [B, 3, s, s], one for each code, got {list(images.shape)}")
+    if len(detail.checked(images, G.resolution)) != len(codes):
+        raise ValueError(f"needs an image for each code, got {len(images)} of {len(codes)}")
     G.styles(codes)  # raises for codes of another shape
     device = G.w_avg.device
     codes = codes.detach().to(device)
@@ -154,8 +155,12 @@ def near_code(G: MobileGenerator, code: Tensor, rng: torch.Generator) -> Tensor:
     return (code + REACH * away / away.norm(dim=-1, keepdim=True))[None]
 
 
-def save_tuned(path: Path | str, generator: MobileGenerator, codes: Tensor | None = None) -> None:
+def save_tuned(
+    path: Path | str, generator: MobileGenerator, codes: Tensor | None = None, note: dict[str, str] | None = None
+) -> None:
     """Writes what tuning changed, about 1.6 MB of safetensors that `load_generator` opens; with its codes [B, 16, 512].
+
+    note: more entries of the file's metadata
 
     Raises ValueError for a generator that differs from the embedded one of its family in more than that.
     """
@@ -165,7 +170,7 @@ def save_tuned(path: Path | str, generator: MobileGenerator, codes: Tensor | Non
     tensors = tuned.difference(load_generator(base), generator)
     if codes is not None:
         tensors[tuned.CODES] = codes.detach().float().cpu().contiguous()
-    metadata = {"format": tuned.FORMAT, "base": base}
+    metadata = {"format": tuned.FORMAT, "base": base} | (note or {})
     save_atomically(lambda temporary: save_file(tensors, temporary, metadata), Path(path))
 
 

@@ -67,10 +67,10 @@ class Adversary:
         shown = []
         for one in fake:
             if len(self.pool) < POOL:
-                self.pool.append(one)
+                self.pool.append(one.clone())  # of its own: a view would keep its whole batch, and in each checkpoint
             elif torch.rand((), generator=rng) < 0.5:
                 i = int(torch.randint(POOL, (), generator=rng))
-                one, self.pool[i] = self.pool[i], one
+                one, self.pool[i] = self.pool[i], one.clone()
             shown.append(one)
         return torch.stack(shown)
 

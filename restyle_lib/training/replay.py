@@ -44,7 +44,8 @@ class Replay:
             return
         images = self.source.batch(rng, len(done))
         self.states[done] = states.begin(self.source, images, self.see(self.source.goal(images)))
-        longer = torch.rand(len(done), generator=rng) * self.settings.long_every < 1
+        drawn, every = torch.rand(len(done), generator=rng), self.settings.long_every
+        longer = drawn * every < 1 if every else torch.zeros(len(done), dtype=torch.bool)
         self.left[done] = self.settings.steps * (1 + longer.long())
 
     def state_dict(self) -> dict:

@@ -67,8 +67,8 @@ class FilmPanel(ipw.VBox):
 
     def _make(self, people: list[Inverted], kind: str, direction: str, seconds: float) -> str:
         trails = [of.result.latents[0] for of in people]
-        codes = script(kind, trails, direction, STRENGTH, seconds)
         (G, mixed), drawn = drawn_by(people, kind, seconds), 0
+        codes = script(kind, trails, direction, STRENGTH, seconds)
 
         def advance() -> None:
             nonlocal drawn
@@ -90,12 +90,16 @@ class FilmPanel(ipw.VBox):
 
 
 def drawn_by(people: list[Inverted], kind: str, seconds: float) -> tuple:
-    """The generator and shares of `films.frames`: each end of a way is drawn by its own generator, tuned or not."""
+    """The generator and shares of `films.frames`: each end of a way is drawn by its own generator, tuned or not.
+
+    Raises ValueError for people of several families of generators.
+    """
     first = people[0]
     if kind == "edit":
         return first.generator(first.last), None
-    one_family = len({getattr(of.G, "family", id(of.G)) for of in people}) == 1
-    if not one_family or not any(of.tuned for of in people):
+    if len({getattr(of.G, "family", id(of.G)) for of in people}) > 1:
+        raise ValueError("a morph is between faces of one generator; invert both by encoders of the same")
+    if not any(of.tuned for of in people):
         return first.G, None
     if kind == "steps":
         owners = [first.generator(t) for t in range(first.last + 1)]

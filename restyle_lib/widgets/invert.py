@@ -10,7 +10,7 @@ from torch import Tensor
 
 from restyle_lib.generators.averaged import averaged
 from restyle_lib.images import to_tensor
-from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS
+from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Viewed
 from restyle_lib.inversion.optimize import hybrid
 from restyle_lib.inversion.quality import QUALITY, Effort
 from restyle_lib.inversion.result import Inversion
@@ -129,18 +129,18 @@ def invert(session: Session, photo: Photo, method: str, steps: int, effort: Effo
     if effort.tuning and not session.stopping:
         code = result.latents[:, -1]
         tuned = tune(G, code, x, effort.tuning, callback=watch("tuning", "tuning the generator"))
-        result = with_tuned(result, tuned, result.images.shape[-2:])
+        result = with_tuned(result, tuned, inverter.view(x))
         words, titles, did = f"{words} tuned", [*titles, "tuned"], [*did, "tuning"]
         show()
     did = ", ".join(did) + (", stopped early" if session.stopping else "")
     return f"{photo.name}: inverted in {did}; {time.perf_counter() - begin:.1f} s."
 
 
-def with_tuned(result: Inversion, tuned: torch.nn.Module, size: tuple[int, int]) -> Inversion:
-    """An inversion with one step more: the same code, drawn by the tuned generator."""
+def with_tuned(result: Inversion, tuned: torch.nn.Module, view: Viewed) -> Inversion:
+    """An inversion with one step more: the same code, drawn by the tuned generator as `view` shows the others."""
     code = result.latents[:, -1:]
     on_device = code[:, 0].to(tuned.w_avg.device)
-    image = averaged(tuned, on_device, size[0]).cpu()
+    image = view.beside(averaged(tuned, on_device, view.size[0])).cpu()
     return Inversion(torch.cat([result.latents, code], 1), torch.cat([result.images, image[:, None]], 1))
 
 

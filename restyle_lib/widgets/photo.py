@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from functools import partial
+from itertools import chain, count
 
 import ipywidgets as ipw
 from PIL import Image
@@ -37,7 +38,9 @@ class PhotoPanel(ipw.Box):
         session.run("opening the samples …", self._open_samples)
 
     def receive(self, name: str, content: bytes) -> None:
-        """Opens a file of that name that the browser sent."""
+        """Opens a file of that name that the browser sent; phones call all of theirs alike."""
+        names = chain([name], (f"{name} ({n})" for n in count(2)))
+        name = next(each for each in names if each not in self.photos)
         file = io.BytesIO(content)
         file.name = name
         self.session.run(f"{name}: looking for a face …", partial(self._show, partial(found, name, file)))
@@ -45,10 +48,9 @@ class PhotoPanel(ipw.Box):
     def _open_samples(self) -> str:
         for name, image in sets.photographs().items():
             self.photos[name] = in_photograph(name, image)
-        for i in range(self.renders):
-            render = to_image(to_float(sets.heldout(self.renders).images[i]))
-            crop = render.resize((TUNED_SIZE, TUNED_SIZE), Image.Resampling.BICUBIC)
-            self.photos[f"render {i + 1}"] = Photo(f"render {i + 1}", crop)
+        renders = to_float(sets.heldout(self.renders).images) if self.renders else []
+        for i, render in enumerate(renders, 1):
+            self.photos[f"render {i}"] = Photo(f"render {i}", to_image(render))
         self._list()
         return self._show(lambda: next(iter(self.photos.values())))
 
@@ -94,4 +96,4 @@ def in_photograph(name: str, image: Image.Image) -> Photo:
     squares = find_squares(image, small=False)[:MOST_FACES]
     if not squares:
         raise NoFaceError(f"{name}: {NO_FACE}")
-    return Photo(name, cut_face(image, squares[0], TUNED_SIZE), image, tuple(squares))
+    return Photo(name, cut_face(image, squares[0], TUNED_SIZE, TUNED_SIZE), image, tuple(squares))

@@ -51,7 +51,9 @@ class Photo:
 
     def of_face(self, i: int) -> "Photo":
         """Another face of the same photograph."""
-        return Photo(self.name, cut_face(self.whole, self.squares[i], TUNED_SIZE), self.whole, self.squares, i)
+        return Photo(
+            self.name, cut_face(self.whole, self.squares[i], TUNED_SIZE, TUNED_SIZE), self.whole, self.squares, i
+        )
 
     def with_face(self, image: torch.Tensor, before: torch.Tensor | None = None) -> Image.Image:
         """The photograph with another face [1, 3, s, s] at its place, see `faces.paste.paste`."""
