@@ -30,7 +30,7 @@ def identity(network: nn.Module, y: Tensor, x_embedding: Tensor) -> Tensor:
 def latent(codes: Tensor, target: Tensor, scale: float, slots: int) -> Tensor:
     """Mean squared distance to the code that made the image, in units of w's variance.
 
-    Not in the paper: it needs images whose codes are known, which here all training images are. scale is the standard
+    Not in the paper: it needs images whose codes are known, as those of renders are. scale is the standard
     deviation of w; slots is how many of the first slots count, those that the generator in the loop reads. The finer
     ones repeat the last of these, which would otherwise weigh as much as all others together.
     """

@@ -13,7 +13,7 @@ from restyle_lib.evaluation.evaluate import mean_and_interval
 from restyle_lib.inversion.inverter import Inverter, Viewed
 from restyle_lib.inversion.result import Inversion, joined
 
-EDGES = (1, 2, 4, 8, 16)  # between the octave bands, in cycles per image; 64 px hold 32 along an axis
+EDGES = (1, 2, 4, 8, 16)  # between the octave bands, in cycles per image; 256 px hold 128 along an axis
 COARSE_BELOW, FINE_FROM = 4, 8  # what claim C5 compares; the octave between is neither
 OVAL = (0.5, 0.57, 0.27, 0.35)  # the face in an aligned crop: centre x, y and half axes, as fractions of its side
 REGIONS = ("whole image", "face oval", "around it")

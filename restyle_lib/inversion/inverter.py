@@ -28,7 +28,7 @@ from restyle_lib.precision import autocast
 FORMAT = "restyle-companion inverter 1"
 INPUT = 256  # px that encoders of the embedded faces see, as in the paper
 STYLE = 512  # dimensions of a style that encoders find, here and in the official code
-FOR_PHOTOGRAPHS = "faces/restyle-psp"  # the default, trained for longest
+FOR_PHOTOGRAPHS = "faces/restyle-psp"  # the default, best on photographs
 
 
 class Viewed(nn.Module):

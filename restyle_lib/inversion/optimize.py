@@ -67,7 +67,7 @@ def optimize(
             noise at first. Without it the start is w_avg.
     lambda_id, lambda_prior: weights of two terms that the projection has not: the identity of faces, and a prior that
             holds each style in W (`losses.prior`). `HYBRID` has those that make good inversions of photographs: what
-            the prior forbids is what looks right at 64 px and wrong at 1024.
+            the prior forbids is what looks right at 256 px and wrong at 1024.
     schedule: of the learning rate, after its rise: "projection" is Karras et al.'s, constant and a cosine to 0 at the
             end; "cosine" falls from the beginning, which is better where the start is near
     betas:  of Adam

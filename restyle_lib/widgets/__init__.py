@@ -56,6 +56,6 @@ def explore(methods: Sequence[str] | None = None, steps: int = 5, renders: int =
 
     methods: inverters of faces by name, or paths of checkpoints; the shipped ones where not given
     steps:   how many to begin with
-    renders: how many held-out renders to offer beside the two photographs
+    renders: how many held-out renders to offer beside the photographs
     """
     return Explorer(methods or shipped_inverters(), steps, renders)

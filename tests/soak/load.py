@@ -73,9 +73,14 @@ def watch(command: list[str], out: Path, log: Path) -> tuple[list[Look], str, in
                 memory = seen.memory_full_info().uss / 2**20
             except psutil.Error:
                 break
-            looks.append(Look(time.monotonic() - start, memory, done, int(bar[-1][0]) / int(bar[-1][1]) if bar else 0))
+            share = int(bar[-1][0]) / int(bar[-1][1]) if bar else 0
+            if memory:  # none: it has just ended
+                looks.append(Look(time.monotonic() - start, memory, done, share))
     code = process.wait()
-    looks.append(looks[-1]._replace(seconds=time.monotonic() - start, done=len(list(out.glob("*.safetensors")))))
+    bar = re.findall(rb"(\d+)/(\d+) \[", log.read_bytes()[-4000:])
+    share = int(bar[-1][0]) / int(bar[-1][1]) if bar else 0
+    done = len(list(out.glob("*.safetensors")))
+    looks.append(Look(time.monotonic() - start, looks[-1].mib, done, share))
     return looks, log.read_text(errors="replace"), code
 
 
