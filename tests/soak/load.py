@@ -67,21 +67,23 @@ def watch(command: list[str], out: Path, log: Path) -> tuple[list[Look], str, in
         seen = psutil.Process(process.pid)
         while process.poll() is None:
             time.sleep(EVERY)
-            bar = re.findall(rb"(\d+)/(\d+) \[", log.read_bytes()[-4000:])
             done = len(list(out.glob("*.safetensors")))
             try:
                 memory = seen.memory_full_info().uss / 2**20
             except psutil.Error:
                 break
-            share = int(bar[-1][0]) / int(bar[-1][1]) if bar else 0
             if memory:  # none: it has just ended
-                looks.append(Look(time.monotonic() - start, memory, done, share))
+                looks.append(Look(time.monotonic() - start, memory, done, share_of(log)))
     code = process.wait()
-    bar = re.findall(rb"(\d+)/(\d+) \[", log.read_bytes()[-4000:])
-    share = int(bar[-1][0]) / int(bar[-1][1]) if bar else 0
     done = len(list(out.glob("*.safetensors")))
-    looks.append(Look(time.monotonic() - start, looks[-1].mib, done, share))
+    looks.append(Look(time.monotonic() - start, looks[-1].mib, done, share_of(log)))
     return looks, log.read_text(errors="replace"), code
+
+
+def share_of(log: Path) -> float:
+    """How far the bar had come in what was said last."""
+    bar = re.findall(rb"(\d+)/(\d+) \[", log.read_bytes()[-4000:])
+    return int(bar[-1][0]) / int(bar[-1][1]) if bar else 0.0
 
 
 def problems(looks: list[Look], said: str, n: int, steps: int, skipped: int) -> list[str]:
