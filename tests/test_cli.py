@@ -366,7 +366,7 @@ def test_a_call_that_was_stopped_goes_on(photos, official, tmp_path):
 
 def test_what_ctrl_c_made_end_early_is_not_finished(photos, tmp_path, monkeypatch, official):
     """A search of one photograph keeps what it found, for the next call to do anew; of several the call ends."""
-    pressed = [True]
+    before, pressed = signal.signal(signal.SIGINT, signal.default_int_handler), [True]
 
     def search(inverter, x, result, steps, interruptible):
         try:
@@ -386,7 +386,7 @@ def test_what_ctrl_c_made_end_early_is_not_finished(photos, tmp_path, monkeypatc
     pressed[:] = [True]
     with pytest.raises(KeyboardInterrupt):
         cli.invert([photos / "sky.png", photos / "good.png"], tmp_path / "two", **options)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler, "as it was"
 
 
 def test_photographs_are_never_written_over(photos, tmp_path):

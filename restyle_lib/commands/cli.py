@@ -320,12 +320,16 @@ def _each(
 def _ctrl_c() -> Iterator[list[int]]:
     """Gives a list that gets an entry with each Ctrl-C, which does what it always does: a search ends by it, or all."""
     pressed: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before):  # a job in the background of a shell hears none
+        yield pressed
+        return
 
     def note(number: int, frame) -> None:
         pressed.append(number)
-        signal.default_int_handler(number, frame)
+        before(number, frame)
 
-    before = signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, note)
     try:
         yield pressed
     finally:

@@ -67,8 +67,10 @@ class FilmPanel(ipw.VBox):
 
     def _make(self, people: list[Inverted], kind: str, direction: str, seconds: float) -> str:
         trails = [of.result.latents[0] for of in people]
-        (G, mixed), drawn = drawn_by(people, kind, seconds), 0
+        if len({trail.shape[1] for trail in trails}) > 1:
+            raise ValueError("these two have codes of different numbers of styles: invert both by one method")
         codes = script(kind, trails, direction, STRENGTH, seconds)
+        (G, mixed), drawn = drawn_by(people, kind, seconds), 0
 
         def advance() -> None:
             nonlocal drawn
@@ -92,14 +94,13 @@ class FilmPanel(ipw.VBox):
 def drawn_by(people: list[Inverted], kind: str, seconds: float) -> tuple:
     """The generator and shares of `films.frames`: each end of a way is drawn by its own generator, tuned or not.
 
-    Raises ValueError for people of several families of generators.
+    Of several families, which cannot be mixed, the first one's draws all.
     """
     first = people[0]
     if kind == "edit":
         return first.generator(first.last), None
-    if len({getattr(of.G, "family", id(of.G)) for of in people}) > 1:
-        raise ValueError("a morph is between faces of one generator; invert both by encoders of the same")
-    if not any(of.tuned for of in people):
+    one_family = len({getattr(of.G, "family", id(of.G)) for of in people}) == 1
+    if not one_family or not any(of.tuned for of in people):
         return first.G, None
     if kind == "steps":
         owners = [first.generator(t) for t in range(first.last + 1)]
