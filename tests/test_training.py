@@ -589,8 +589,8 @@ def test_unknown_names_and_settings_are_refused():
         run("restyle-nothing")
     with pytest.raises(ValueError, match="loop_passes"):
         change(SETTINGS["psp"], {"loop-pases": 1})
-    assert change(SETTINGS["psp"], {"progressive": "False"}).progressive is False
-    assert change(SETTINGS["psp"], {"progressive": "true"}).progressive is True
+    for said, meant in (("False", False), ("true", True), (0.0, False), (1, True), (False, False)):
+        assert change(SETTINGS["psp"], {"progressive": said}).progressive is meant
     with pytest.raises(ValueError, match="progressive is True or False, not 'maybe'"):
         change(SETTINGS["psp"], {"progressive": "maybe"})
     with pytest.raises(ValueError, match="batch is a number"):

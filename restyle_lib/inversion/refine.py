@@ -42,8 +42,8 @@ def refine(
     A one-pass encoder sees x alone and takes one step, whatever `steps` is: pSp is w = w_avg + E(x).
     callback(t, w_t, y_t) is called after each step t = 1, 2, …, before the states are detached: training computes its
     loss and calls backward there, so each step has a gradient of its own and none flows into the step before.
-    decay: 0 is the paper. Else the residual of step t is scaled by 1 / t^decay, so that what the encoder sees differ
-           and the generator cannot make does not add up over the steps.
+    decay: 0 is the paper. Else the residual of step t is scaled by 1 / t^decay, so that
+           differences that the generator cannot remove do not add up over the steps.
     first: number of the first step; a tensor [B, 1, 1] where images are at different ones
     Returns (w_steps, y_steps), detached.
     """

@@ -43,7 +43,7 @@ class Settings:
     replay_passes: int = 0
     """Encoder passes on states of the loop that are visited in turn (see training/replay.py)."""
     replay_states: int = 96
-    """Images on their way at a time: an image's next turn comes after many batches, so that batches differ."""
+    """Size of the replay buffer: an image has its next turn after many batches, so that batches differ."""
     replay_batch: int = 4
     loop_passes: int = 0
     """Encoder passes of the loop as the paper trains it, all steps of a batch in a row."""
@@ -76,7 +76,7 @@ class Settings:
     lambda_latent: float = 0.1
     """Small beside the image losses; keeps the codes near those that the generator knows."""
     lambda_prior: float = 0.05
-    """Of images whose codes are unknown: without it, late steps leave what the generator has ever met."""
+    """Of images whose codes are unknown: without it, late steps leave the distribution of W."""
     lambda_w_norm: float = 0.0
     """Of the distance of the whole code from w_avg, 0.025 for cartoons in pSp."""
     lambda_delta: float = 0.0
