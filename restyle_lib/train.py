@@ -223,9 +223,9 @@ def change(settings, override: dict[str, float | str]):
 
 def _as(kind: type, key: str, value: float | str):
     """The value of a setting as its kind of value. Raises ValueError for what is none."""
-    words: dict[float | str, bool] = {"true": True, "yes": True, 1: True, "false": False, "no": False, 0: False}
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     try:
-        return words[value.lower() if isinstance(value, str) else value] if kind is bool else kind(value)
+        return words[f"{value:g}" if isinstance(value, int | float) else value.lower()] if kind is bool else kind(value)
     except (KeyError, ValueError):
         wanted = "True or False" if kind is bool else f"a number ({kind.__name__})"
         raise ValueError(f"the setting {key} is {wanted}, not {value!r}") from None

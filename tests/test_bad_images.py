@@ -156,7 +156,7 @@ def test_the_command_does_the_good_ones_and_has_a_line_for_each_other(everything
     # what takes long and does not depend on the file
     nothing = Inversion(torch.zeros(1, 2, 6, 512), torch.zeros(1, 2, 3, 16, 16))
     monkeypatch.setattr(cli.Inverter, "invert", lambda self, x, steps, callback, tolerance: nothing)
-    monkeypatch.setattr(cli, "_save_strip", lambda strip, path: cli.figures.plt.close(strip))
+    monkeypatch.setattr(cli, "_save_strip", lambda strip, path, note: cli.figures.plt.close(strip))
     monkeypatch.setattr(cli.figures, "image_grid", lambda rows, titles: cli.figures.plt.figure())
     out = tmp_path / "out"
     assert cli.invert([everything], out, steps=1, model=str(tmp_path / "faces.pt"), device="cpu") == 1
