@@ -67,7 +67,7 @@ def test_official_inverters_give_the_official_latents_and_images(name, tmp_path)
     assert convert(tmp_path / "official.pt", tmp_path / "converted.safetensors") == "inverter"
     again = rl.load_inverter(tmp_path / "converted.safetensors")
     assert again.domain == inverter.domain and again.one_pass == inverter.one_pass
-    assert torch.equal(again.invert(x[:1], steps=1).latents, inverter.invert(x[:1], steps=1).latents)
+    assert torch.equal(again.invert(x[:1], steps=2).latents, inverter.invert(x[:1], steps=2).latents)
     assert torch.equal(rl.load_generator(tmp_path / "converted.safetensors").constant, inverter.G.constant)
     del again
 

@@ -89,16 +89,16 @@ def test_ctrl_c_leaves_the_best_until_then(G, target):
 def test_the_hybrid_brings_a_photograph_closer():
     """Through the whole generator, seen at 256 px, with a style for each of its slots."""
     inverter = rl.load_inverter("faces/psp")
-    photo = sets.aligned_photographs(n=1)[1]
-    result = inverter.invert(photo, steps=1)
-    better = hybrid(inverter, photo, result, steps=30)
-    assert better.latents.shape == (1, 3, 16, 512) and torch.equal(better.latents[:, :2], result.latents)
+    photos = sets.aligned_photographs()[1][:2]
+    result = inverter.invert(photos, steps=1)
+    better = hybrid(inverter, photos, result, steps=30)
+    assert better.latents.shape == (2, 3, 16, 512) and torch.equal(better.latents[:, :2], result.latents)
     assert better.images.shape[2:] == (3, 256, 256)
     assert not torch.equal(better.latents[0, 2, 14], better.latents[0, 2, 15])
     before, after = (better.images[:, t].clamp(-1, 1) for t in (1, 2))
-    assert (metrics.l2(after, photo) < 0.5 * metrics.l2(before, photo)).all()
-    assert (metrics.st_lpips_distance(after, photo) < 0.4 * metrics.st_lpips_distance(before, photo)).all()
-    assert (metrics.identity(after, photo) > metrics.identity(before, photo) + 0.1).all()
+    assert (metrics.l2(after, photos) < 0.8 * metrics.l2(before, photos)).all()
+    assert (metrics.st_lpips_distance(after, photos) < 0.7 * metrics.st_lpips_distance(before, photos)).all()
+    assert (metrics.identity(after, photos) > metrics.identity(before, photos) + 0.1).all()
 
 
 @torch.no_grad()
