@@ -8,6 +8,7 @@ standard deviations in W, with the mean change of all others, and identity to th
 the losses, JUDGE by one that nothing has learned from. Means over photographs, with 95 % bootstrap intervals.
 """
 
+import io
 import time
 from pathlib import Path
 
@@ -39,6 +40,7 @@ EDITS = ("smile", "age", "pose")
 EFFECTS = ("wanted", "unwanted", "JUDGE")
 SHOWN = ("L2", "ST-LPIPS", "ID", "JUDGE", "seconds")
 STRENGTH = 2.0
+JPEG = 50
 
 
 def photograph(
@@ -103,6 +105,7 @@ def photograph(
             "n": len(x),
             "px": x.shape[-1],
             "JUDGE of strangers among them": strangers(detail.fitted(x, (256, 256))),
+            f"of themselves as JPEG of quality {JPEG}": compressed(x),
         }
         origin |= {"machine": f"{measure.machine(best_device())}, batch 1"}
         inverted, edited = (table.assign(**origin) for table in tables(rows))
@@ -117,6 +120,21 @@ def strangers(x: Tensor) -> str:
     embedded = torch.cat([network(one) for one in x.split(1)])
     values = (embedded @ embedded.T)[*torch.triu_indices(len(x), len(x), 1)]
     return f"{values.mean():.2f} ± {values.std():.2f}"
+
+
+@torch.no_grad()
+def compressed(x: Tensor) -> str:
+    """L2 and JUDGE between photographs and their JPEGs: a change that nobody minds, to compare those of inversion with.
+
+    The fewer pixels a photograph has, the more the judge minds it.
+    """
+    again = []
+    for photo in x.split(1):
+        file = io.BytesIO()
+        rl.to_image(photo).save(file, "JPEG", quality=JPEG)
+        again.append(rl.to_tensor(Image.open(file).convert("RGB")))
+    seen, target = (detail.fitted(images, (256, 256)) for images in (torch.cat(again), x))
+    return f"L2 {metrics.l2(seen, target).mean():.4f}, JUDGE {metrics.judged(seen, target).mean():.2f}"
 
 
 def tables(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
