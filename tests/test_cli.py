@@ -1,6 +1,7 @@
 """`restyle invert` on every kind of photograph, good and bad; the assets; the environment files."""
 
 import contextlib
+import functools
 import io
 import signal
 import subprocess
@@ -127,6 +128,19 @@ def test_heic_opens_or_says_what_it_needs(photos, tmp_path, monkeypatch):
     )
 
 
+@functools.lru_cache(maxsize=3)
+def opened(path: Path, changed: int, domain, input_size) -> inverter.Inverter:
+    return inverter.load_inverter(path, domain, input_size)
+
+
+def load_inverter(model, domain=None, input_size=None) -> inverter.Inverter:
+    """As the command's own, but a file of gigabytes is opened once for all calls, which do not change what they use."""
+    path = Path(model)
+    if path.is_file():
+        return opened(path, path.stat().st_mtime_ns, domain, input_size)
+    return inverter.load_inverter(model, domain, input_size)
+
+
 def restyle(*words) -> subprocess.CompletedProcess:
     """What the command does and says, in this process: to start another takes longer than most of what is asked."""
     out, err = io.StringIO(), io.StringIO()
@@ -139,6 +153,7 @@ def restyle(*words) -> subprocess.CompletedProcess:
     ):
         warnings.simplefilter("ignore")
         warnings.simplefilter("default", UserWarning)
+        patch.setattr(cli, "load_inverter", load_inverter)
         patch.setattr(sys, "argv", ["restyle", *map(str, words)])
         cli.main()
     return subprocess.CompletedProcess(words, ended.value.code, out.getvalue(), err.getvalue())

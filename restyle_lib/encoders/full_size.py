@@ -32,7 +32,8 @@ class StackedHeads(nn.Module):
     def __init__(self, heads: int, convs: int, channels: int = 512):
         super().__init__()
         self.heads = heads
-        self.weights = nn.ParameterList(torch.zeros(heads * channels, channels, 3, 3) for _ in range(convs))
+        # filled by whoever makes the heads: zeros of hundreds of megabytes would be a tenth of opening a checkpoint
+        self.weights = nn.ParameterList(torch.empty(heads * channels, channels, 3, 3) for _ in range(convs))
         self.biases = nn.ParameterList(torch.zeros(heads * channels) for _ in range(convs))
         self.linear = nn.Parameter(torch.zeros(heads, channels, channels))  # [k, in, out]
         self.bias = nn.Parameter(torch.zeros(heads, 1, channels))

@@ -76,12 +76,24 @@ def invert(
         return optimize(inverter.view(images), x, OPTIMIZATIONS[label], steps, callback=callback, interruptible=False)
     if label in HYBRIDS:
         inverter = encoders[HYBRIDS[label]]
-        start = inverter.invert(images, START_STEPS)
+        start = begun(inverter, images)
         # a search that Ctrl-C ended is none to keep in the cache
         found, ends = hybrid(inverter, images, start, steps, callback, interruptible=False), [-2, -1]
     else:
         found, ends = encoders[label].invert(images, steps, callback), [0, -1]
     return Inversion(found.latents[:, ends], found.images[:, ends])
+
+
+def begun(inverter: Inverter, images: Tensor) -> Inversion:
+    """Where a hybrid's encoder ends with images [n, 3, h, w] in [-1, 1]: latents [n, 1, k, 512].
+
+    From the cache, since several searches begin there.
+    """
+
+    def ends() -> dict[str, Tensor]:
+        return {name: x[:, -1:] for name, x in vars(inverter.invert(images, START_STEPS)).items()}
+
+    return Inversion(**remembered_tensors(digest("begun", inverter, inverter.decay, START_STEPS, images), ends))
 
 
 def inverted(label: str, encoders: dict[str, Inverter], images: Tensor, steps: int, batch: int = 16) -> Inversion:

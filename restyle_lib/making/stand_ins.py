@@ -43,9 +43,11 @@ def _encoder(backbone: str, n_styles: int, rng: torch.Generator) -> dict[str, Te
     for name, value in module.state_dict().items():
         spread = 0.5 / math.sqrt(max(1, value[0].numel())) if value.ndim == 4 else 0  # norms keep their defaults
         state[name] = _normal(rng, *value.shape, scale=spread) if spread else value
+    # heads that differ in their last layer alone, so that a file holds the large ones once
+    convs = [_normal(rng, 512, 512, 3, 3, scale=math.sqrt(2 / (512 * 9))) for _ in range(4)]
     for i in range(n_styles):
-        for j in range(4):
-            state[f"styles.{i}.convs.{2 * j}.weight"] = _normal(rng, 512, 512, 3, 3, scale=math.sqrt(2 / (512 * 9)))
+        for j, conv in enumerate(convs):
+            state[f"styles.{i}.convs.{2 * j}.weight"] = conv
             state[f"styles.{i}.convs.{2 * j}.bias"] = torch.zeros(512)
         state[f"styles.{i}.linear.weight"] = _normal(rng, 512, 512, scale=0.05)
         state[f"styles.{i}.linear.bias"] = torch.zeros(512)
