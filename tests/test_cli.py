@@ -133,12 +133,17 @@ def opened(path: Path, changed: int, domain, input_size) -> inverter.Inverter:
     return inverter.load_inverter(path, domain, input_size)
 
 
-def load_inverter(model, domain=None, input_size=None) -> inverter.Inverter:
-    """As the command's own, but a file of gigabytes is opened once for all calls, which do not change what they use."""
-    path = Path(model)
-    if path.is_file():
-        return opened(path, path.stat().st_mtime_ns, domain, input_size)
-    return inverter.load_inverter(model, domain, input_size)
+@pytest.fixture(autouse=True)
+def once(monkeypatch):
+    """Files of hundreds of megabytes are opened once for all calls, which do not change what they use."""
+
+    def load_inverter(model, domain=None, input_size=None) -> inverter.Inverter:
+        path = Path(model)
+        if path.is_file():
+            return opened(path, path.stat().st_mtime_ns, domain, input_size)
+        return inverter.load_inverter(model, domain, input_size)
+
+    monkeypatch.setattr(cli, "load_inverter", load_inverter)
 
 
 def restyle(*words) -> subprocess.CompletedProcess:
@@ -153,7 +158,6 @@ def restyle(*words) -> subprocess.CompletedProcess:
     ):
         warnings.simplefilter("ignore")
         warnings.simplefilter("default", UserWarning)
-        patch.setattr(cli, "load_inverter", load_inverter)
         patch.setattr(sys, "argv", ["restyle", *map(str, words)])
         cli.main()
     return subprocess.CompletedProcess(words, ended.value.code, out.getvalue(), err.getvalue())
