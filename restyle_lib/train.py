@@ -6,6 +6,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -25,6 +26,7 @@ from restyle_lib.images import downsample, to_float
 from restyle_lib.inversion.inverter import Inverter, Viewed, check_styles, load_inverter, save_full_size, save_inverter
 from restyle_lib.paths import WEIGHTS
 from restyle_lib.training import full_scale, processes
+from restyle_lib.training.checkpoint import alone
 from restyle_lib.training.full_scale import Files
 from restyle_lib.training.loop import train
 from restyle_lib.training.settings import SETTINGS, Settings
@@ -115,9 +117,11 @@ def carry_out(
 
     ship:  also write both to data/weights/
     watch: called with every record of the log while training goes on; True ends it, and what it has learned is kept
+    Raises ValueError where another training goes on in that folder, and what `loop.train` raises.
     """
     settings, source = job.settings, job.source
-    encoder = train(settings, folder, source, job.heldout, resume, job.moco, watch).cpu()
+    with alone(folder) if PartialState().is_main_process else nullcontext():
+        encoder = train(settings, folder, source, job.heldout, resume, job.moco, watch).cpu()
     weights = folder / f"{folder.name}.safetensors"
     if not PartialState().is_main_process:
         return weights

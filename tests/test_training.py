@@ -278,6 +278,13 @@ def test_other_settings_do_not_continue_a_run(pool, tmp_path):
         loop.train(tiny(warmup_passes=24, replay_passes=0, loop_passes=0), tmp_path, pool)
 
 
+def test_two_runs_do_not_write_into_one_folder(tmp_path):
+    short = SHORT | {"warmup_passes": 8, "replay_passes": 0, "loop_passes": 0}
+    with state.alone(tmp_path / "restyle-psp"), pytest.raises(ValueError, match="another training goes on in"):
+        run("restyle-psp", tmp_path, override=short)
+    assert run("restyle-psp", tmp_path, override=short).exists(), "nor does a lock outlive its run"
+
+
 def test_a_broken_checkpoint_is_named(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 not really")
     with pytest.raises(ValueError, match="not a checkpoint"):

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from restyle_lib.paths import save_atomically
@@ -81,6 +82,26 @@ def forget(folder: Path) -> int:
     for name in (NEWEST, PREVIOUS):
         (folder / name).unlink(missing_ok=True)
     return 0
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """No other training writes in `folder` meanwhile; however one ends, its lock ends with it.
+
+    Raises ValueError where one goes on there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(f"another training goes on in {folder}: give another --out, or wait until it ends") from None
+    except NotImplementedError:  # some network file systems know no locks
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
