@@ -628,7 +628,6 @@ def test_a_recipe_states_the_validation_of_the_weights_in_the_file(pool, tmp_pat
         weight += 0.02 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
 
     def trained(settings, folder, *_):
-        folder.mkdir()
         (folder / "log.jsonl").write_text(json.dumps({"iteration": 1} | noted) + "\n")
         return encoder
 
