@@ -105,7 +105,7 @@ def photograph(
             "n": len(x),
             "px": x.shape[-1],
             "JUDGE of strangers among them": strangers(detail.fitted(x, (256, 256))),
-            f"of themselves as JPEG of quality {JPEG}": compressed(x),
+            f"their own JPEGs of quality {JPEG}": compressed(x),
         }
         origin |= {"machine": f"{measure.machine(best_device())}, batch 1"}
         inverted, edited = (table.assign(**origin) for table in tables(rows))
@@ -124,7 +124,7 @@ def strangers(x: Tensor) -> str:
 
 @torch.no_grad()
 def compressed(x: Tensor) -> str:
-    """L2 and JUDGE between photographs and their JPEGs: a change that nobody minds, to compare those of inversion with.
+    """L2 and JUDGE between photographs and their JPEGs: a small change, to compare those of inversion with.
 
     The fewer pixels a photograph has, the more the judge minds it.
     """
