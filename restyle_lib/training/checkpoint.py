@@ -96,8 +96,6 @@ def alone(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise ValueError(f"another training goes on in {folder}: give another --out, or wait until it ends") from None
-    except NotImplementedError:  # some network file systems know no locks
-        pass
     try:
         yield
     finally:
