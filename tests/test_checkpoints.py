@@ -104,6 +104,8 @@ def test_nvidia_pickles_and_their_conversion(size, protocol, tmp_path):
     write_ada_pickle(tmp_path / "network.pkl", ada_tensors(meta), protocol)
     G = rl.load_generator(tmp_path / "network.pkl")
     assert convert(tmp_path / "network.pkl", tmp_path / "converted.safetensors") == "generator"
+    with pytest.raises(ValueError, match="a generator alone"):
+        convert(tmp_path / "network.pkl", tmp_path / "of-a-domain.safetensors", "cars")
     for model in (G, rl.load_generator(tmp_path / "converted.safetensors")):
         close = lambda a, b: (a[..., :: meta["stride"], :: meta["stride"]] - b).abs().max() < 2e-4  # noqa: E731
         w = model.map(expected["z"])

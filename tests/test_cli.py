@@ -609,6 +609,8 @@ def test_eval_of_aligned_images_crops_nothing(photos, tmp_path):
     assert x.shape == (2, 3, 256, 256) and list(skipped) == ["wide.png"]
     assert torch.equal(x[:1], rl.to_tensor(face.resize((256, 256), Image.Resampling.BICUBIC)))
     assert restyle("eval", "faces/psp", "--images", tmp_path / "nowhere").returncode == 2
+    run = restyle("eval", "faces/psp", "--aligned")
+    assert run.returncode == 2 and "--images" in run.stderr
 
 
 def test_quality_best_tunes_the_generator_and_keeps_it(photos, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS
 from restyle_lib.inversion.quality import QUALITY
 from restyle_lib.widgets.edit import GROUPS
 from restyle_lib.widgets.film import drawn_by
+from restyle_lib.widgets.session import PEOPLE, Inverted, Photo, Session
 
 METHOD, STEPS = FOR_PHOTOGRAPHS, 2
 NAME = METHOD.removeprefix("faces/")
@@ -255,6 +256,14 @@ def test_films_of_an_edit_and_of_two_people(inverted, monkeypatch):
     assert film.other.options == ("Eileen Collins",) and not film.button.disabled
     click(inverted, film.button)
     assert film.film[0].startswith("Grace-Hopper") and film.film[0].endswith("-morph") and not is_error(inverted)
+
+
+def test_the_newest_people_are_kept():
+    session = Session()
+    for name in [*map(str, range(PEOPLE)), "0", "another"]:
+        photo = Photo(name, Image.new("RGB", (8, 8)))
+        session.inverted = Inverted(photo, METHOD, torch.nn.Identity(), None, None, [], None, [], [])
+    assert list(session.people) == [*map(str, range(2, PEOPLE)), "0", "another"]
 
 
 @pytest.mark.parametrize("stage", ["searching", "tuning"])

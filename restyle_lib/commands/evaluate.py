@@ -37,6 +37,8 @@ def run(
     A photograph that cannot be used is reported in one line and left out; the exit code is then 1.
     Raises ValueError where models are of different domains, or where not faces and there is no folder.
     """
+    if aligned and not images:
+        raise ValueError("--aligned is of photographs: name their folder with --images")
     where, size = device_named(device), size_of(input_size) if input_size else None
     inverters = {model: load_inverter(model, domain, size).to(where) for model in dict.fromkeys(models)}
     domains = {inverter.domain.name: inverter.domain for inverter in inverters.values()}

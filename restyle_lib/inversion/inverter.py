@@ -218,11 +218,13 @@ def convert(checkpoint: Path, out: Path, domain: str | None = None, input_size: 
 
     An official pSp, e4e or ReStyle checkpoint stays an encoder and generator in one file, in fp32, batch
     normalisations and equalised learning rates folded. domain, input_size: of an inverter, see `load_inverter`; they
-    are written too. Raises CheckpointError.
+    are written too. Raises CheckpointError, and ValueError where they are given and there is no encoder.
     """
     told = domains.named(domain) if domain else None
     kind, content = checkpoints.read(checkpoint)
     if not holds_encoder(kind, content):
+        if domain or input_size:
+            raise ValueError(f"{checkpoint} holds a generator alone, of which no domain and no input size are kept")
         checkpoints.save_generator(out, checkpoints.generator_in(checkpoint, kind, content))
         return "generator"
     save_full_size(out, _opened(checkpoint, kind, content, told, input_size))

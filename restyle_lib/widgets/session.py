@@ -26,6 +26,7 @@ from restyle_lib.inversion.result import Inversion
 from restyle_lib.precision import best_device
 from restyle_lib.widgets.elements import Download
 
+PEOPLE = 12  # of whom a morph can be made; a tuned one holds a generator, so that not all of a day can be kept
 QUIET = 0.25  # seconds without another wish, after which a picture is drawn at its full size
 
 
@@ -120,7 +121,7 @@ class Session(traitlets.HasTraits):
         super().__init__()
         self.observe(self._remember, "inverted")
         self.people: dict[str, Inverted] = {}
-        """The newest inversion of each face."""
+        """The newest inversion of each of the last PEOPLE faces."""
         self.inverter = lru_cache(maxsize=2)(_load_inverter)  # an official checkpoint fills gigabytes
         self.generator = lru_cache(maxsize=2)(lambda method: self.inverter(method).G.to(best_device()))
         self._worker, self._jobs = ThreadPoolExecutor(1), []
@@ -192,7 +193,11 @@ class Session(traitlets.HasTraits):
 
     def _remember(self, change) -> None:
         if of := change.new:
-            self.people[of.photo.name + (f", face {of.photo.face + 1}" if of.photo.face else "")] = of
+            name = of.photo.name + (f", face {of.photo.face + 1}" if of.photo.face else "")
+            self.people.pop(name, None)  # so that the newest comes last
+            self.people[name] = of
+            for oldest in list(self.people)[:-PEOPLE]:
+                del self.people[oldest]
 
     def _submit(self, *work) -> Future:
         self._wished.set()
