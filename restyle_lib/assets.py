@@ -106,7 +106,7 @@ SHIPPED = {
     "faces-e4e.safetensors": Shipped(
         "restyle_lib.making.encoders",
         OURS,
-        "ee91cab12b8f2e836a3e7ed3458f532d19992572f86fdba4ead6e5210f5d0f73",
+        "b6205f0e919feb41f2c5f6d555a76cf80992c38fb47ca13502f75f345b71e6e4",
         8770376,
     ),
     "faces-idinvert.safetensors": Shipped(
@@ -130,8 +130,8 @@ SHIPPED = {
     "faces-restyle-e4e.safetensors": Shipped(
         "restyle_lib.making.encoders",
         OURS,
-        "c438c67bfa71dacedccae10025eb416009e90d2a5f2ebdb33b6435a710edf6f3",
-        9048952,
+        "7eb50b6048d38bdbdfa88e293a7a88c946285bbf9b8eba7cb2af517905648372",
+        9048960,
     ),
     "faces-restyle-psp.safetensors": Shipped(
         "restyle_lib.making.encoders",

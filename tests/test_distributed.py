@@ -29,6 +29,7 @@ SMALL |= {
     "init": "",
     "size": 64,
     "generator": "faces-64",
+    "progressive": True,
     "discriminator_lr": 1e-4,
     # small: Adam's first updates are signs of gradients, so that what sums of another order change would grow tenfold
     # with every few batches

@@ -205,7 +205,8 @@ def test_replayed_states_are_the_loops_own(pool, tmp_path):
 
 @pytest.mark.parametrize("name", ["e4e", "idinvert", "restyle-e4e", "restyle-psp-fpn"])
 def test_every_named_inverter_trains_and_loads(name, pool, tmp_path):
-    encoder = loop.train(tiny(name, warmup_passes=8, replay_passes=8 if "restyle" in name else 0), tmp_path, pool)
+    settings = tiny(name, warmup_passes=8, replay_passes=8 if "restyle" in name else 0, progressive=name == "restyle-e4e")
+    encoder = loop.train(settings, tmp_path, pool)
     save_inverter(tmp_path / "mine.safetensors", encoder, "faces-64", size=64)
     loaded = load_inverter(tmp_path / "mine.safetensors").encoder
     assert (type(loaded), loaded.progressive) == (type(encoder), encoder.progressive)
@@ -216,7 +217,7 @@ def test_every_named_inverter_trains_and_loads(name, pool, tmp_path):
 
 
 def test_a_progressive_encoder_sets_its_styles_free_one_by_one():
-    schedule = Schedule(SETTINGS["restyle-e4e"])
+    schedule = Schedule(dataclasses.replace(SETTINGS["restyle-e4e"], progressive=True))
     stages = [schedule.stage(i, 16) for i in range(schedule.total)]
     assert stages[0] == stages[schedule.warmup] == 0 and stages[-1] == 15 and stages == sorted(stages)
     for design in encoders.DESIGNS:
