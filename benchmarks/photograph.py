@@ -107,7 +107,7 @@ def photograph(
             "JUDGE of strangers among them": strangers(detail.fitted(x, (256, 256))),
             f"their own JPEGs of quality {JPEG}": compressed(x),
         }
-        origin |= {"machine": f"{measure.machine(best_device())}, batch 1"}
+        origin |= {"machine": measure.one_by_one(best_device())}
         inverted, edited = (table.assign(**origin) for table in tables(rows))
         save_table(inverted, RESULTS / f"benchmark_{name}.csv")
         save_table(edited, RESULTS / f"benchmark_{name}_edits.csv")

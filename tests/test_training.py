@@ -205,8 +205,8 @@ def test_replayed_states_are_the_loops_own(pool, tmp_path):
 
 @pytest.mark.parametrize("name", ["e4e", "idinvert", "restyle-e4e", "restyle-psp-fpn"])
 def test_every_named_inverter_trains_and_loads(name, pool, tmp_path):
-    settings = tiny(name, warmup_passes=8, replay_passes=8 if "restyle" in name else 0, progressive=name == "restyle-e4e")
-    encoder = loop.train(settings, tmp_path, pool)
+    more = {"replay_passes": 8 if "restyle" in name else 0, "progressive": name == "restyle-e4e"}
+    encoder = loop.train(tiny(name, warmup_passes=8, **more), tmp_path, pool)
     save_inverter(tmp_path / "mine.safetensors", encoder, "faces-64", size=64)
     loaded = load_inverter(tmp_path / "mine.safetensors").encoder
     assert (type(loaded), loaded.progressive) == (type(encoder), encoder.progressive)

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from restyle_lib import precision
+
 
 def gmacs(function: Callable) -> float:
     """Multiplications of a call in thousand millions, counted by PyTorch."""
@@ -46,6 +48,11 @@ def machine(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name()
     return f"{torch.get_num_threads()} threads of {cpu_name()}"
+
+
+def one_by_one(device: torch.device) -> str:
+    """The machine and the number format of seconds per image, where images come one by one."""
+    return f"{machine(device)}, {precision.name(device)}, batch 1"
 
 
 def cpu_name() -> str:

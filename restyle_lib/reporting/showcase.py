@@ -39,7 +39,7 @@ def main() -> None:
             rows.append(torch.cat([cells[label] for label in part]))
             captions.append(part)
     figures.save(figures.image_grid(rows, [""] * 6, cell=1.8, captions=captions), FIGURES / "photographs.jpg")
-    machine = f"{measure.machine(device)}, batch 1"
+    machine = measure.one_by_one(device)
     table = pd.DataFrame(records).groupby("stage", sort=False).mean(numeric_only=True).reset_index()
     print(save_table(table.assign(n=len(names), machine=machine), RESULTS / "benchmark_showcase.csv").to_string())
 
