@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 import restyle_lib as rl
+from restyle_lib import precision
 from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.evaluation import measure, methods, metrics, sets
 from restyle_lib.evaluation.evaluate import mean_and_interval, save_table
@@ -53,6 +54,7 @@ def photograph(
     out: Path | None = None,
     name: str = "",
     source: str = "",
+    encoders: tuple[str, ...] = tuple(methods.ENCODERS),
 ) -> None:
     """Inverts the first n photographs of a folder.
 
@@ -63,29 +65,32 @@ def photograph(
     out: folder for a picture of each: photograph, inversion and edits, a line for each stage
     name: the tables go to data/results/benchmark_<name>.csv and benchmark_<name>_edits.csv; else they are not kept
     source: of the photographs, with their licence
+    encoders: which of them; of a table that is there already, the rows of the others stay. Search and tuning go with
+              ReStyle-pSp
     """
     x = _aligned(folder, n) if aligned else sets.of_folder(folder, DOMAINS["faces"], 512)[1][:n]
-    encoders, attributes, rows = methods.load_encoders(), Attributes(), []
-    inverter = encoders.pop(RESTYLE)
+    inverters, attributes, rows = methods.load_encoders(labels=encoders), Attributes(), []
+    restyle = inverters.pop(RESTYLE, None)
     for i, photo in enumerate(tqdm(x.split(1), desc="photographs", unit="photograph")):
         stages, seconds = [], []
-        for label, encoder in encoders.items():
+        for label, inverter in inverters.items():
             start = time.perf_counter()
-            found = encoder.invert(photo, STEPS)
+            found = inverter.invert(photo, STEPS)
             seconds.append(time.perf_counter() - start)
-            stages.append((label if encoder.one_pass else f"{label}, step {STEPS}", encoder.G, found.latents[:, -1]))
-        start = time.perf_counter()
-        result = inverter.invert(photo, STEPS)
-        encoded = time.perf_counter() - start
-        seconds += [encoded / STEPS, encoded]
-        for t in (1, STEPS):
-            stages.append((f"{RESTYLE}, step {t}", inverter.G, result.latents[:, t]))
-        if search:
-            code = hybrid(inverter, photo, result, search).latents[:, -1]
+            stages.append((label if inverter.one_pass else f"{label}, step {STEPS}", inverter.G, found.latents[:, -1]))
+        if restyle:
+            start = time.perf_counter()
+            result = restyle.invert(photo, STEPS)
+            encoded = time.perf_counter() - start
+            seconds += [encoded / STEPS, encoded]
+            for t in (1, STEPS):
+                stages.append((f"{RESTYLE}, step {t}", restyle.G, result.latents[:, t]))
+        if restyle and search:
+            code = hybrid(restyle, photo, result, search).latents[:, -1]
             seconds.append(time.perf_counter() - start)  # from the beginning
-            tuned = rl.tune(inverter.G, code, photo, tuning, lambda_locality=locality)
+            tuned = rl.tune(restyle.G, code, photo, tuning, lambda_locality=locality)
             seconds.append(time.perf_counter() - start)
-            stages += [(f"+ search, {search} steps", inverter.G, code), (f"+ tuning, {tuning} steps", tuned, code)]
+            stages += [(f"+ search, {search} steps", restyle.G, code), (f"+ tuning, {tuning} steps", tuned, code)]
         lines = []
         for (stage, G, w), s in zip(stages, seconds, strict=True):
             edits = EDITS if stage in EDITED or stage.startswith("+") else ()
@@ -107,10 +112,21 @@ def photograph(
             "JUDGE of strangers among them": strangers(detail.fitted(x, (256, 256))),
             f"their own JPEGs of quality {JPEG}": compressed(x),
         }
-        origin |= {"machine": measure.one_by_one(best_device())}
+        device = best_device()
+        origin |= {"computed in": precision.name(device), "machine": f"{measure.machine(device)}, batch 1"}
         inverted, edited = (table.assign(**origin) for table in tables(rows))
-        save_table(inverted, RESULTS / f"benchmark_{name}.csv")
-        save_table(edited, RESULTS / f"benchmark_{name}_edits.csv")
+        _save(inverted, RESULTS / f"benchmark_{name}.csv", ["method"])
+        _save(edited, RESULTS / f"benchmark_{name}_edits.csv", ["method", "edit"])
+
+
+def _save(table: pd.DataFrame, path: Path, keys: list[str]) -> None:
+    """Writes a table over the one that is there, whose other rows stay where they are, behind what is new."""
+    table = table.set_index(keys)
+    if path.exists():
+        before = pd.read_csv(path).set_index(keys)
+        order = [*table.index.difference(before.index, sort=False), *before.index]
+        table = pd.concat([table, before[~before.index.isin(table.index)]]).loc[order]
+    save_table(table.reset_index(), path)
 
 
 @torch.no_grad()
