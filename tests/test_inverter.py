@@ -132,6 +132,16 @@ def test_a_small_photograph_is_inverted_at_its_own_resolution(restyle, images):
     assert (l2(searched[:, 3], x) < l2(searched[:, 2], x)).all()
 
 
+def test_mixed_precision_does_not_round_the_detail_of_small_images(images):
+    """Whoever asks first, inside mixed precision or not: what is kept for the next one is exact."""
+    with torch.autocast("cpu", torch.bfloat16):
+        blurred = detail.at(images[:1], torch.tensor([67]))
+        small = detail.enlarged(images[0, :, :67, :67], 256)
+    detail._blur.cache_clear(), detail._enlarge.cache_clear()
+    assert torch.equal(blurred, detail.at(images[:1], torch.tensor([67])))
+    assert torch.equal(small, detail.enlarged(images[0, :, :67, :67], 256))
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [

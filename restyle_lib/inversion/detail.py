@@ -39,8 +39,8 @@ def at(images: Tensor, px: Tensor) -> Tensor:
     size = images.shape[-2]
     if bool((px >= size).all()):  # so are all that are not square
         return images
-    m = torch.stack([_blur(min(int(p), size), size, images.device) for p in px])[:, None]
-    with torch.autocast(images.device.type, enabled=False):
+    with torch.autocast(images.device.type, enabled=False):  # the kept matrices too must not be rounded
+        m = torch.stack([_blur(min(int(p), size), size, images.device) for p in px])[:, None]
         return m @ images.float() @ m.transpose(2, 3)
 
 
@@ -61,8 +61,9 @@ def fitted(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 def enlarged(image: Tensor, size: int) -> Tensor:
     """A square image [..., r, r] at size px, by bicubic interpolation; may leave its range a little."""
-    m = _enlarge(image.shape[-1], size, image.device)
-    return m @ image @ m.T
+    with torch.autocast(image.device.type, enabled=False):
+        m = _enlarge(image.shape[-1], size, image.device)
+        return m @ image.float() @ m.T
 
 
 class SeenAt:
