@@ -20,7 +20,7 @@ from restyle_lib import precision, train
 from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.commands import dry_run
 from restyle_lib.evaluation import measure
-from restyle_lib.evaluation.evaluate import save_table
+from restyle_lib.evaluation.evaluate import save_rows
 from restyle_lib.features.torchvision_compat import make_torchvision_importable
 from restyle_lib.paths import RESULTS
 from restyle_lib.training import full_scale
@@ -89,10 +89,7 @@ def main(
             row = check(domain, method, batches, steps, width, Path(folder))
         table = pd.DataFrame([row]).assign(machine=measure.machine(precision.best_device()))
         print(table.to_string(index=False, float_format="{:.3g}".format), flush=True)
-        if out.exists():
-            before = pd.read_csv(out)
-            table = pd.concat([before[before.domain != domain], table])
-        save_table(table, out)
+        save_rows(table, out, ["domain"])
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import restyle_lib as rl
 from restyle_lib import precision
 from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.evaluation import measure, methods, metrics, sets
-from restyle_lib.evaluation.evaluate import mean_and_interval, save_table
+from restyle_lib.evaluation.evaluate import mean_and_interval, save_rows
 from restyle_lib.faces import judge
 from restyle_lib.faces.attributes import NAMES, Attributes
 from restyle_lib.generators.averaged import averaged
@@ -115,18 +115,8 @@ def photograph(
         device = best_device()
         origin |= {"computed in": precision.name(device), "machine": f"{measure.machine(device)}, batch 1"}
         inverted, edited = (table.assign(**origin) for table in tables(rows))
-        _save(inverted, RESULTS / f"benchmark_{name}.csv", ["method"])
-        _save(edited, RESULTS / f"benchmark_{name}_edits.csv", ["method", "edit"])
-
-
-def _save(table: pd.DataFrame, path: Path, keys: list[str]) -> None:
-    """Writes a table over the one that is there, whose other rows stay where they are, behind what is new."""
-    table = table.set_index(keys)
-    if path.exists():
-        before = pd.read_csv(path).set_index(keys)
-        order = [*table.index.difference(before.index, sort=False), *before.index]
-        table = pd.concat([table, before[~before.index.isin(table.index)]]).loc[order]
-    save_table(table.reset_index(), path)
+        save_rows(inverted, RESULTS / f"benchmark_{name}.csv", ["method"])
+        save_rows(edited, RESULTS / f"benchmark_{name}_edits.csv", ["method", "edit"])
 
 
 @torch.no_grad()

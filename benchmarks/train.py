@@ -25,7 +25,7 @@ from restyle_lib import encoders, losses, precision, train
 from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.commands import dry_run
 from restyle_lib.evaluation import measure
-from restyle_lib.evaluation.evaluate import save_table
+from restyle_lib.evaluation.evaluate import save_rows
 from restyle_lib.inversion.inverter import Viewed
 from restyle_lib.inversion.refine import refine
 from restyle_lib.paths import RESULTS
@@ -140,11 +140,8 @@ def main(only: str = "", out: Path | None = None) -> None:
     table["share of memory"] = table["peak memory GiB"] / usual["peak memory GiB"].loc[where].to_numpy()
     machine = measure.machine(precision.best_device())
     print(f"on {machine}\n{table.to_string(index=False, float_format='{:.3g}'.format)}")
-    table, path = table.assign(machine=machine), out or RESULTS / "benchmark_train.csv"
-    if path.exists():
-        before = pd.read_csv(path)
-        table = pd.concat([table, before[~before.geometry.isin(chosen)]])
-    save_table(table, path)
+    path = out or RESULTS / "benchmark_train.csv"
+    save_rows(table.assign(machine=machine), path, ["geometry", "batch", "formulation"])
 
 
 if __name__ == "__main__":

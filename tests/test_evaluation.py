@@ -217,6 +217,14 @@ def test_a_folder_is_measured_batch_by_batch(heldout, tmp_path):
         next(sets.batches(tmp_path / "none", DOMAINS["faces"], {}))
 
 
+def test_rows_that_are_measured_again_take_the_place_of_the_old_ones(tmp_path):
+    path = tmp_path / "table.csv"
+    evaluate.save_rows(pd.DataFrame({"method": ["a", "b"], "L2": [1.0, 2.0]}), path, ["method"])
+    whole = evaluate.save_rows(pd.DataFrame({"method": ["c", "b"], "L2": [4.0, 3.0]}), path, ["method"])
+    assert whole.method.tolist() == ["c", "a", "b"]
+    assert pd.read_csv(path).L2.tolist() == [4, 1, 3]
+
+
 def test_a_band_over_seeds_goes_from_the_lowest_to_the_highest(monkeypatch):
     """Two trainings, two images: means are over both, the band is of the trainings' means."""
 

@@ -175,3 +175,16 @@ def save_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path, index=False, float_format="%.5g")
     return table
+
+
+def save_rows(table: pd.DataFrame, path: Path, keys: list[str]) -> pd.DataFrame:
+    """Writes rows into the table that is there, in place of those with the same keys; the other rows stay.
+
+    Returns the whole table. Rows that are new come first; those that were there keep their places.
+    """
+    table = table.set_index(keys)
+    if path.exists():
+        before = pd.read_csv(path).set_index(keys)
+        order = [*table.index.difference(before.index, sort=False), *before.index]
+        table = pd.concat([table, before[~before.index.isin(table.index)]]).loc[order]
+    return save_table(table.reset_index(), path)
