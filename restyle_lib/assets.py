@@ -136,7 +136,7 @@ SHIPPED = {
     "faces-restyle-psp.safetensors": Shipped(
         "restyle_lib.making.encoders",
         OURS,
-        "122bb6971905956016845c775e41237f696c8b297269f04df565ffb4c4927e8e",
+        "1963896fd982947f501765a82fbd7011ac71d6be12952ef419ff18d61388805b",
         9048960,
     ),
     "faces-restyle-psp-fpn.safetensors": Shipped(

@@ -40,12 +40,13 @@ def shorten(
     name: tyro.conf.Positional[str],
     out: tyro.conf.Positional[Path],
     images: Path,
-    decay: float = 0.25,
+    decay: float = 0.3,
     passes: int = 2400,
     batch: int = 8,
     renders: int = 1000,
     validation: int = 32,
     seed: int = 4,
+    start: Path | None = None,
 ) -> dict:
     """Writes OUT/faces-NAME.safetensors and its recipe: the shipped one's, with this round added. Returns the round.
 
@@ -55,13 +56,15 @@ def shorten(
     passes:     states that are learned from, each once
     renders:    images to learn from beside the photographs
     validation: photographs kept for validation, the last ones
+    start:      what another call wrote, to learn on from there; the one that is taught stays the shipped one
     """
     device, teacher = precision.best_device(), load_inverter(f"faces/{name}").encoder
     changes: dict[str, float | str] = {"init": "", "loop_lr": LR, "long_every": 1, "seed": seed}
     changes |= {"replay_passes": passes, "replay_batch": batch, "replay_states": 6 * batch}
     changes |= {"renders": renders, "validation": validation}
     settings, source, heldout = embedded_job(name, changes, device, images)[1:4]
-    encoder, n = learn(teacher.to(device), source, settings, decay)
+    begun = load_inverter(start).encoder if start else teacher
+    encoder, n = learn(begun.to(device), teacher.to(device), source, settings, decay)
 
     weights = out / f"faces-{name}.safetensors"
     out.mkdir(parents=True, exist_ok=True)
@@ -70,20 +73,23 @@ def shorten(
     metrics, _ = validate(packed, source, heldout, 0.0, faces=True)
     done = {"round": "late steps shortened", "decay": decay, "passes": passes, "images": n, "batch": batch, "lr": LR}
     done |= {"seed": seed, "precision": precision.name(device), "validation": {"n": len(heldout.x)} | metrics}
-    recipe = json.loads((WEIGHTS / f"faces-{name}.json").read_text(encoding="utf-8"))
+    before = start or WEIGHTS / f"faces-{name}.safetensors"
+    recipe = json.loads(before.with_suffix(".json").read_text(encoding="utf-8"))
     recipe["rounds"] = [*recipe["rounds"], done]
     weights.with_suffix(".json").write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return done
 
 
-def learn(teacher: nn.Module, source: Source, settings: Settings, decay: float) -> tuple[nn.Module, int]:
+def learn(
+    start: nn.Module, teacher: nn.Module, source: Source, settings: Settings, decay: float
+) -> tuple[nn.Module, int]:
     """The encoder that has learned the teacher's residuals with a decay, and the number of images it learned from.
 
     It is its average over the last batches.
     """
     teacher = teacher.eval().requires_grad_(False)
-    encoder = copy.deepcopy(teacher).requires_grad_(True)
-    average = copy.deepcopy(teacher)
+    encoder = copy.deepcopy(start).requires_grad_(True)
+    average = copy.deepcopy(start).eval().requires_grad_(False)
     optimizer, schedule = torch.optim.Adam(encoder.parameters()), Schedule(settings)
     replay, images = Replay(source, settings, see=lambda x: []), 0
     progress = tqdm(range(schedule.total), desc="shortening late steps", unit="batch")

@@ -103,8 +103,8 @@ class Settings:
     seed: int = 0
 
 
-# Where the paper's encoders begin as one face-recognition network, these begin as the default encoder, of 91,456
-# passes: on two cores nothing else comes near it in an hour. One that is to begin from nothing has init "".
+# Where the paper's encoders begin as one face-recognition network, these begin as the default encoder, of some
+# 90,000 passes: on two cores nothing else comes near it in an hour. One that is to begin from nothing has init "".
 BEGUN: dict[str, Any] = {"init": "faces/restyle-psp", "loop_lr": 1e-4}
 RESTYLE: dict[str, Any] = BEGUN | {"replay_passes": 2_000}
 ONE_PASS: dict[str, Any] = BEGUN | {"in_channels": 3, "steps": 1, "long_every": 0, "loop_passes": 2_000}
