@@ -220,7 +220,8 @@ class Session(traitlets.HasTraits):
     def _guarded(self, work: Callable[[], str | None]) -> str | None:
         """What work() returns; None where it was stopped or went wrong, which is then said."""
         try:
-            # both hold for this thread, so the notebook's own settings do not reach it
+            # no_grad is this thread's, so the notebook's own setting does not reach it; warnings are caught of every
+            # thread while this one works, and those of other packages are lost
             with torch.no_grad(), warnings.catch_warnings(record=True) as noted:
                 warnings.simplefilter("ignore")
                 warnings.simplefilter("always", UserWarning)
