@@ -74,7 +74,7 @@ def invert(
     photos:  image files of any kind and size, or folders of them
     out:     folder, made where missing: NAME-steps.png, NAME-1024.png, NAME-input.png, NAME.safetensors
     quality: "fast", the encoder's steps, a second a photograph; "good", a search for a better code that begins there,
-             ten seconds on two cores; "best", the generator is tuned to it too, half a minute, and saved as
+             a quarter of a minute on two cores; "best", the generator is tuned too, within a minute, saved as
              NAME-tuned.safetensors, which rl.load_generator opens. Without it: good for a single photograph at a
              terminal, else fast
     steps:   refinement steps N
