@@ -184,7 +184,7 @@ def test_seconds_grow_with_steps():
 
 
 def test_profiles():
-    assert profiles.load("smoke").images < profiles.load("default").images == 40
+    assert profiles.load("smoke").images < profiles.load("default").images == 24
     with pytest.raises(ValueError, match="smoke, default, full"):
         profiles.load("quick")
 

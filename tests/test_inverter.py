@@ -36,7 +36,8 @@ def test_result_has_the_promised_shapes(restyle, images):
     assert not result.latents.requires_grad
     assert torch.equal(result.latents[:, 0], restyle.G.w_avg.expand(3, 16, -1))
     large = restyle.G.synthesize(result.latents[0])
-    assert torch.allclose(downsample(large, 256), result.images[0], atol=0.1)  # in bf16, and averaged in another order
+    apart = (downsample(large, 256) - result.images[0]).abs()  # in bf16, and averaged in another order: single pixels
+    assert apart.mean() < 0.005 and apart.max() < 0.2
     assert result.final(rl.load_generator("faces-64")).shape == (3, 3, 64, 64)
 
 
