@@ -8,6 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import restyle_lib as rl
+from restyle_lib import precision
 from restyle_lib.checkpoints import domains
 from restyle_lib.checkpoints.packing import pack, unpack
 from restyle_lib.evaluation import sets
@@ -29,15 +30,15 @@ def images(heldout):
     return to_float(heldout.images)
 
 
-def test_result_has_the_promised_shapes(restyle, images):
+def test_result_has_the_promised_shapes(restyle, images, monkeypatch):
+    monkeypatch.setattr(precision, "has_fast_bf16", lambda device: False)  # what the loop draws is compared in fp32
     result = restyle.invert(images[:3], steps=2)
     assert result.latents.shape == (3, 3, 16, 512)
     assert result.images.shape == (3, 3, 3, 256, 256)
     assert not result.latents.requires_grad
     assert torch.equal(result.latents[:, 0], restyle.G.w_avg.expand(3, 16, -1))
     large = restyle.G.synthesize(result.latents[0])
-    apart = (downsample(large, 256) - result.images[0]).abs()  # in bf16, and averaged in another order: single pixels
-    assert apart.mean() < 0.005 and apart.max() < 0.2
+    assert torch.allclose(downsample(large, 256), result.images[0], atol=0.1)  # averaged in another order
     assert result.final(rl.load_generator("faces-64")).shape == (3, 3, 64, 64)
 
 

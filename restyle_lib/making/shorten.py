@@ -24,6 +24,7 @@ from restyle_lib.inversion.refine import encoder_input
 from restyle_lib.paths import WEIGHTS
 from restyle_lib.precision import autocast
 from restyle_lib.train import embedded_job
+from restyle_lib.training import optimizers
 from restyle_lib.training.loop import follow
 from restyle_lib.training.replay import Replay
 from restyle_lib.training.schedule import Schedule
@@ -100,7 +101,7 @@ def learn(
         with autocast(source.device):
             found = encoder(encoder_input(encoder, states.x, states.y)).float()
         loss = losses.latent(found, target, source.codes_scale, source.slots)
-        optimizer.param_groups[0]["lr"] = schedule.lr(iteration)
+        optimizers.set_rate(optimizer, schedule.lr(iteration))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
