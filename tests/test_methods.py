@@ -45,6 +45,11 @@ def test_a_method_begins_where_it_says_and_is_remembered(encoders, tmp_path, mon
     monkeypatch.setattr(methods, "invert", lambda *arguments: pytest.fail("it was done before"))
     again = methods.inverted("Hybrid, ReStyle-pSp", encoders, photos, steps=2, batch=1)
     assert torch.equal(again.latents, found.latents) and torch.equal(again.images, found.images)
+    other = methods.inverted("Hybrid, ReStyle-pSp", encoders, photos.flip(0)[1:], steps=2)
+    assert torch.equal(other.latents, found.latents[:1]), "an image is remembered whatever else was asked for with it"
+    few = {label: encoders[label] for label in ("pSp", "ReStyle-pSp")}
+    assert torch.equal(methods.inverted("Hybrid, ReStyle-pSp", few, photos, steps=2).latents, found.latents)
+    methods.inverted("Optimization, W+", few, photos, steps=2)  # neither depends on encoders that it does not use
 
 
 def test_pivotal_tuning_goes_on_from_its_hybrid_and_leaves_the_generator_alone(encoders, tmp_path, monkeypatch):

@@ -61,5 +61,23 @@ def remembered_tensors(key: str, compute: Callable[[], dict[str, Tensor]]) -> di
     return tensors
 
 
+def remembered_rows(
+    keys: list[str], compute: Callable[[Tensor], dict[str, Tensor]], batch: int = 1
+) -> dict[str, Tensor]:
+    """The same for named tensors of n rows, each row under a key of its own, so that sets may share some of them.
+
+    compute: makes the rows that the cache lacks, given the numbers of up to `batch` of them
+    """
+    paths = [_place(key, "safetensors") for key in keys]
+    rows = {i: load_file(path) for i, path in enumerate(paths) if path.exists()}
+    lacking = torch.tensor([i for i in range(len(keys)) if i not in rows], dtype=torch.long)
+    for numbers in lacking.split(batch) if len(lacking) else ():
+        made = compute(numbers)
+        for row, i in enumerate(numbers.tolist()):
+            one = {name: x[row : row + 1] for name, x in made.items()}
+            rows[i] = remembered_tensors(keys[i], lambda one=one: one)
+    return {name: torch.cat([rows[i][name] for i in range(len(keys))]) for name in rows[0]}
+
+
 def _place(key: str, ending: str) -> Path:
     return cache_dir() / "results" / f"{digest(key, _code())}.{ending}"

@@ -2,17 +2,16 @@
 
 import json
 from collections.abc import Iterable
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from restyle_lib.evaluation.cache import digest, remembered_tensors
+from restyle_lib.evaluation.cache import digest, remembered_rows, remembered_tensors
 from restyle_lib.evaluation.labels import COLOURS as COLOURS
 from restyle_lib.inversion.inverter import Inverter, Viewed, load_inverter, shipped_inverters
 from restyle_lib.inversion.optimize import hybrid, optimize
 from restyle_lib.inversion.refine import Callback
-from restyle_lib.inversion.result import Inversion, joined
+from restyle_lib.inversion.result import Inversion
 from restyle_lib.inversion.tune import tune
 from restyle_lib.paths import WEIGHTS
 
@@ -97,12 +96,22 @@ def begun(inverter: Inverter, images: Tensor) -> Inversion:
 
 
 def inverted(label: str, encoders: dict[str, Inverter], images: Tensor, steps: int, batch: int = 16) -> Inversion:
-    """The same in batches that the cache keeps, so that an interrupted search goes on where it was."""
-    weights, parts = digest(*encoders.values(), [encoder.decay for encoder in encoders.values()]), []
-    for x in images.split(batch):
-        key = digest(label, weights, x, steps)
-        parts.append(Inversion(**remembered_tensors(key, lambda x=x: vars(invert(label, encoders, x, steps)))))
-    return joined(parts)
+    """The same, image by image from the cache, and in batches what it lacks.
+
+    So an interrupted search goes on where it was, and notebooks that look at some of the same images share them.
+    """
+    if label in OPTIMIZATIONS:  # of encoders they have the generator alone
+        used = next(iter(encoders.values()))
+        weights = digest(used.G, used.input_size)
+    else:
+        used = encoders[HYBRIDS.get(label, label)]
+        weights = digest(used, used.decay)
+    keys = [digest(label, weights, x, steps) for x in images.split(1)]
+
+    def search_lacking(lacking: Tensor) -> dict[str, Tensor]:
+        return vars(invert(label, encoders, images[lacking], steps))
+
+    return Inversion(**remembered_rows(keys, search_lacking, batch))
 
 
 def tune_to(
@@ -132,9 +141,10 @@ def tune_to(
 
 def tuned(label: str, encoders: dict[str, Inverter], images: Tensor, pivots: Tensor, steps: int) -> Inversion:
     """The same, image by image from the cache, so that an interrupted one goes on where it was."""
-    weights, parts = digest(encoders[HYBRIDS[PIVOTAL[label]]]), []
-    for x, code in zip(images.split(1), pivots.split(1), strict=True):
-        work = partial(tune_to, label, encoders, x, code, steps)
-        key = digest(label, weights, x, code, steps)
-        parts.append(Inversion(**remembered_tensors(key, lambda work=work: vars(work()))))
-    return joined(parts)
+    weights, pairs = digest(encoders[HYBRIDS[PIVOTAL[label]]]), zip(images.split(1), pivots.split(1), strict=True)
+    keys = [digest(label, weights, x, code, steps) for x, code in pairs]
+
+    def tune_lacking(lacking: Tensor) -> dict[str, Tensor]:
+        return vars(tune_to(label, encoders, images[lacking], pivots[lacking], steps))
+
+    return Inversion(**remembered_rows(keys, tune_lacking))

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from restyle_lib import losses, precision
 from restyle_lib.inversion import detail
 from restyle_lib.inversion.inverter import load_inverter, save_inverter
-from restyle_lib.inversion.refine import encoder_input
+from restyle_lib.inversion.refine import encoder_input, refine
 from restyle_lib.paths import WEIGHTS
 from restyle_lib.precision import autocast
 from restyle_lib.train import embedded_job
@@ -29,7 +29,7 @@ from restyle_lib.training.loop import follow
 from restyle_lib.training.replay import Replay
 from restyle_lib.training.schedule import Schedule
 from restyle_lib.training.settings import Settings
-from restyle_lib.training.sources import Source, generator_for
+from restyle_lib.training.sources import GeneratorInLoop, Source, generator_for
 from restyle_lib.training.states import States
 from restyle_lib.training.validation import validate
 
@@ -97,10 +97,10 @@ def learn(
     for iteration in progress:
         rng, turn = generator_for(settings.seed, iteration), replay.take(iteration)
         states = replay.states[turn]
-        target = decayed(teacher, states, decay)
+        w, y = decayed(teacher, source.G, states, decay)
         with autocast(source.device):
             found = encoder(encoder_input(encoder, states.x, states.y)).float()
-        loss = losses.latent(found, target, source.codes_scale, source.slots)
+        loss = losses.latent(found, w - states.w, source.codes_scale, source.slots)
         optimizers.set_rate(optimizer, schedule.lr(iteration))
         optimizer.zero_grad()
         loss.backward()
@@ -108,26 +108,17 @@ def learn(
         follow(average, encoder, min(EMA, (iteration + 1) / (iteration + 10)))
         images += int((states.taken == 0).sum())
         progress.set_postfix(error=f"{loss.item():.5f}", refresh=False)
-        w, y = step(source, states, target)
         replay.put(turn, w, y, rng)
     return average, images
 
 
 @torch.no_grad()
-def decayed(teacher: nn.Module, states: States, decay: float) -> Tensor:
-    """The residuals [n, k, 512] to be learned: the teacher's own, each scaled by its step."""
-    with autocast(states.x.device):
-        residual = teacher(encoder_input(teacher, states.x, states.y)).float()
-    number = (1 + states.taken).to(residual.device).view(-1, 1, 1)
-    return residual * number**-decay
-
-
-@torch.no_grad()
-def step(source: Source, states: States, residual: Tensor) -> tuple[Tensor, Tensor]:
-    """The states after that residual: codes [n, k, 512] and images [n, 3, s, s]."""
-    w = states.w + residual
-    with autocast(source.device):
-        return w, detail.SeenAt(source.G, states.px).synthesize(w).float()
+def decayed(teacher: nn.Module, G: GeneratorInLoop, states: States, decay: float) -> tuple[Tensor, Tensor]:
+    """The teacher's next step, its residual scaled by its number: new codes [n, k, 512] and images [n, 3, s, s]."""
+    number = (1 + states.taken).to(states.w.device).view(-1, 1, 1)
+    G_seen = detail.SeenAt(G, states.px)
+    with autocast(states.w.device):
+        return refine(teacher, G_seen, states.x, states.w, states.y, 1, decay=decay, first=number)
 
 
 if __name__ == "__main__":
