@@ -24,7 +24,7 @@ import restyle_lib as rl
 from restyle_lib import precision
 from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.evaluation import measure, methods, metrics, sets
-from restyle_lib.evaluation.evaluate import mean_and_interval, save_rows
+from restyle_lib.evaluation.evaluate import mean_and_interval, save_rows, save_table
 from restyle_lib.faces import judge
 from restyle_lib.faces.attributes import NAMES, Attributes
 from restyle_lib.generators.averaged import averaged
@@ -63,7 +63,8 @@ def photograph(
     aligned: whether the photographs are FFHQ-aligned squares already; if they have less than 256 px, they are compared
              at their own resolution
     out: folder for a picture of each: photograph, inversion and edits, a line for each stage
-    name: the tables go to data/results/benchmark_<name>.csv and benchmark_<name>_edits.csv; else they are not kept
+    name: the tables go to data/results/benchmark_<name>.csv, benchmark_<name>_edits.csv and, of what tuning changes,
+          benchmark_<name>_paired.csv; else they are not kept
     source: of the photographs, with their licence
     encoders: which of them; of a table that is there already, the rows of the others stay. Search and tuning go with
               ReStyle-pSp
@@ -117,6 +118,8 @@ def photograph(
         inverted, edited = (table.assign(**origin) for table in tables(rows))
         save_rows(inverted, RESULTS / f"benchmark_{name}.csv", ["method"])
         save_rows(edited, RESULTS / f"benchmark_{name}_edits.csv", ["method", "edit"])
+        if restyle and search:
+            save_table(paired(rows).assign(**origin), RESULTS / f"benchmark_{name}_paired.csv")
 
 
 @torch.no_grad()
@@ -155,6 +158,20 @@ def tables(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         if of[f"{edited} {STRENGTH:+g}: wanted"].notna().all()
     ]
     return pd.DataFrame(photographs).rename(columns={"seconds": "s / image"}), pd.DataFrame(edits)
+
+
+def paired(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of all photographs -> medians of search and tuning in each measure, and how they differ on a photograph."""
+    search, tuning = (of.reset_index(drop=True) for stage, of in rows.groupby("", sort=False) if stage.startswith("+"))
+    measures = [column for column in rows if column != ""]
+    return pd.DataFrame(
+        {
+            "measure": measures,
+            "search, median": [f"{search[each].median():.3f}" for each in measures],
+            "tuning, median": [f"{tuning[each].median():.3f}" for each in measures],
+            "tuning - search": [interval(tuning[each] - search[each]) for each in measures],
+        }
+    )
 
 
 def interval(values: pd.Series) -> str:
