@@ -41,6 +41,9 @@ def test_columns_that_never_change_stand_below():
 def test_some_columns_can_be_chosen():
     table = pd.DataFrame({"method": ["a", "b"], "L2": [0.5, 0.25], "ID": [0.1, 0.2], "n": [200, 200]})
     assert readme.markdown(table, "method, ID").splitlines()[2:] == ["| a | 0.1 |", "| b | 0.2 |", "", "n: 200"]
+    table.loc[2] = ["c, step 1", 0.1, 0.3, 200]
+    kept = readme.markdown(table, "method, ID", "c, step 1").splitlines()
+    assert kept[2:] == ["| a | 0.1 |", "| b | 0.2 |", "", "n: 200"], "and a row can be left out"
 
 
 def test_what_was_not_measured_has_no_number():

@@ -11,7 +11,7 @@ from restyle_lib.paths import REPOSITORY, RESULTS
 from restyle_lib.reporting import settings
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-PLACE = re.compile(r"(<!-- table: (\w+)(?: \| ([^>]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- table: (\w+)(?: \| ([^>|]+))?(?: \| without ([^>|]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 # A number in a sentence: the results file, the entry of its first column that names the row, and the column.
 VALUE = re.compile(r"(<!-- value: (\w+) \| ([^|>]+) \| ([^|>]+) -->).*?(<!-- end -->)")
 # How often a claim of a table of claims was confirmed.
@@ -24,11 +24,12 @@ FROM_CODE = {"settings": settings.reasons, "settings_of_domains": settings.domai
 def filled(text: str) -> str:
     """`text` with its places filled: `<!-- table: NAME --> … <!-- end -->` with the table of that name.
 
-    `<!-- table: NAME | COLUMN, COLUMN -->` shows some of its columns, and what is the same in all rows below.
+    `<!-- table: NAME | COLUMN, COLUMN -->` shows some of its columns, and what is the same in all rows below;
+    `<!-- table: NAME | COLUMN, COLUMN | without ROW -->` leaves out the row that its first column names so.
     And `<!-- value: NAME | ROW | COLUMN --> … <!-- end -->` in a sentence with one number of it, and
     `<!-- verdicts: NAME | CLAIM --> … <!-- end -->` with how many of its rows say what.
     """
-    text = PLACE.sub(lambda place: place[1] + markdown(named(place[2]), place[3]) + place[4], text)
+    text = PLACE.sub(lambda place: place[1] + markdown(named(place[2]), place[3], place[4]) + place[5], text)
     text = VALUE.sub(lambda place: place[1] + value(named(place[2]), place[3], place[4]) + place[5], text)
     return VERDICTS.sub(lambda place: place[1] + verdicts(named(place[2]), place[3]) + place[4], text)
 
@@ -58,11 +59,13 @@ def named(name: str) -> pd.DataFrame:
     return FROM_CODE[name]() if name in FROM_CODE else pd.read_csv(RESULTS / f"{name}.csv")
 
 
-def markdown(table: pd.DataFrame, columns: str | None = None) -> str:
+def markdown(table: pd.DataFrame, columns: str | None = None, without: str | None = None) -> str:
     """A GitHub table; columns that say the same in every row become a line below it.
 
     columns: of the others, those to show, divided by commas; none: all
+    without: the row that is left out, by its entry in the first column
     """
+    table = table[table.iloc[:, 0] != without]
     constant = [name for name in table if len(table) > 1 and table[name].nunique(dropna=False) == 1]
     table, below = table.drop(columns=constant), table[constant].head(1)
     table = table[columns.split(", ")] if columns else table
