@@ -27,7 +27,6 @@ from restyle_lib.commands import common, finished, reproduce
 from restyle_lib.commands import evaluate as evaluation
 from restyle_lib.commands.film import film
 from restyle_lib.evaluation.cache import digest
-from restyle_lib.faces.align import NoFaceError
 from restyle_lib.faces.paste import paste as paste_back
 from restyle_lib.generators.averaged import can_average
 from restyle_lib.generators.mobile import MobileGenerator
@@ -204,7 +203,7 @@ def align_photos(photos: tyro.conf.Positional[list[Path]], out: Path, size: int 
     """
     photos = common.files(photos)
     _check_out(out, [photo.parent for photo in photos])
-    common.check_face(face)
+    common.check_face(face, False, DOMAINS["faces"])
     if not 16 <= size <= 4096:
         raise ValueError(f"--size is from 16 to 4096 px, not {size}")
     out.mkdir(parents=True, exist_ok=True)
@@ -243,12 +242,9 @@ def _each(
     """
     _check_out(out, [photo for photo in photos if photo.is_dir()])
     photos = common.files(photos)
-    common.check_face(face)
+    common.check_face(face, aligned, inverter.domain)
     if paste and not inverter.domain.faces:
         raise ValueError(f"--paste is for faces, and the model is of {inverter.domain.name}")
-    if face != "1" and (aligned or not inverter.domain.faces):
-        why = "--aligned takes whole photographs" if aligned else f"the model is of {inverter.domain.name}"
-        raise ValueError(f"--face chooses among the faces of a photograph, and {why}")
     G = inverter.G.to(inverter.y_avg.device)
     if effort.tuning and not (isinstance(G, MobileGenerator) and can_average(G, (256, 256))):
         raise ValueError("best tunes the whole embedded generator, and this model has another: use --quality good")
@@ -273,10 +269,7 @@ def _each(
                 seen = max(size, inverter.input_size[0])
                 image, crops = common.prepare(photo, inverter.domain, aligned, face, size, seen)
             except PhotoError as error:
-                advice = ""
-                if isinstance(error, NoFaceError) and not isinstance(inverter.G, MobileGenerator):
-                    advice = "; if the model is not of faces, say so: --domain own"
-                common.say("skipped", photo, f"{error}{advice}")
+                common.say("skipped", photo, common.refusal(photo, error, inverter.G))
                 skipped += 1
             else:
                 more += len(crops) - 1

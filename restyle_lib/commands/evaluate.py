@@ -7,12 +7,10 @@ import tyro
 from PIL import Image
 from tqdm import tqdm
 
-from restyle_lib.checkpoints.domains import size_of
+from restyle_lib.commands import common
 from restyle_lib.evaluation import evaluate, sets
 from restyle_lib.evaluation.metrics import lpips_alex, table_metrics
 from restyle_lib.images import PhotoError, open_photo, to_float, to_tensor
-from restyle_lib.inversion.inverter import load_inverter
-from restyle_lib.precision import device_named
 
 
 def run(
@@ -44,8 +42,7 @@ def run(
         lpips_alex(lpips)  # what is wrong with it is said before anything takes time
     if aligned and not images:
         raise ValueError("--aligned is of photographs: name their folder with --images")
-    where, size = device_named(device), size_of(input_size) if input_size else None
-    inverters = {model: load_inverter(model, domain, size).to(where) for model in dict.fromkeys(models)}
+    inverters = {model: common.opened(model, domain, input_size, device) for model in dict.fromkeys(models)}
     domains = {inverter.domain.name: inverter.domain for inverter in inverters.values()}
     if len(domains) != 1:
         raise ValueError(f"one domain at a time, not {' and '.join(domains) or 'no model at all'}")
