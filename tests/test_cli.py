@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 import restyle_lib as rl
 from restyle_lib import images
 from restyle_lib.checkpoints.domains import DOMAINS
-from restyle_lib.commands import cli, evaluate
+from restyle_lib.commands import cli, common, evaluate
 from restyle_lib.evaluation import sets
 from restyle_lib.images import open_photo
 from restyle_lib.inversion import inverter
@@ -143,7 +143,7 @@ def once(monkeypatch):
             return opened(path, path.stat().st_mtime_ns, domain, input_size)
         return inverter.load_inverter(model, domain, input_size)
 
-    monkeypatch.setattr(cli, "load_inverter", load_inverter)
+    monkeypatch.setattr(common, "load_inverter", load_inverter)
 
 
 def restyle(*words) -> subprocess.CompletedProcess:

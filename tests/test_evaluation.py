@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import restyle_lib as rl
+from restyle_lib import assets
 from restyle_lib.checkpoints.domains import DOMAINS
+from restyle_lib.commands import evaluate as evaluate_command
 from restyle_lib.evaluation import cache, evaluate, metrics, profiles, seeds, sets
 from restyle_lib.faces.detect import find_faces
 from restyle_lib.features.perceptual import st_lpips
@@ -40,6 +42,43 @@ def test_st_lpips_equals_the_package(heldout):
     a, b = downsample(to_float(heldout.images[:4]), 64).chunk(2)
     ours = metrics.st_lpips_distance(a, b)
     assert torch.allclose(ours, st_lpips().network(a, b).flatten(), atol=1e-5)
+
+
+@pytest.fixture
+def alexnet(tmp_path, monkeypatch):
+    """AlexNet's convolutions with random weights under torchvision's names, in a file that passes for the real one."""
+    shapes = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
+    rng, state = torch.Generator().manual_seed(0), {"classifier.6.bias": torch.zeros(1000)}
+    for number, (out, into, side) in shapes.items():
+        state[f"features.{number}.weight"] = torch.randn(out, into, side, side, generator=rng) / (into * side**2) ** 0.5
+        state[f"features.{number}.bias"] = torch.zeros(out)
+    path = tmp_path / metrics.ALEXNET
+    torch.save(state, path)
+    monkeypatch.setattr(metrics, "ALEXNET_SHA256", assets.sha256(path)[:8])
+    return path
+
+
+@torch.no_grad()
+def test_lpips_takes_the_weights_that_it_is_given(alexnet, heldout):
+    """Its first layer by hand; the column is there only where a file is named, and for no other file."""
+    x = downsample(to_float(heldout.images[:2]), 64)
+    network, state = metrics.lpips_alex(alexnet), torch.load(alexnet, weights_only=True)
+    (first, *_), seen = network.net(network.scaling_layer(x)), network.scaling_layer(x)
+    by_hand = torch.conv2d(seen, state["features.0.weight"], state["features.0.bias"], stride=4, padding=2).relu()
+    assert torch.allclose(first, by_hand, atol=1e-5)
+    name = "LPIPS (AlexNet)"
+    assert metrics.table_metrics(lpips=alexnet)[name](x, x).tolist() == [0, 0]
+    assert (metrics.table_metrics(lpips=alexnet)[name](x, x.flip(0)) > 0).all()
+    assert name not in metrics.table_metrics()
+
+
+def test_another_file_than_alexnet_is_refused_before_anything_is_measured(tmp_path):
+    path = tmp_path / metrics.ALEXNET
+    with pytest.raises(ValueError, match=r"no such file; LPIPS needs https.*alexnet-owt-7be5be79\.pth"):
+        evaluate_command.run(["faces/psp"], lpips=path)
+    path.write_bytes(b"altered")
+    with pytest.raises(ValueError, match="SHA-256 does not begin with 7be5be79"):
+        evaluate_command.run(["faces/psp"], lpips=path)
 
 
 def test_st_lpips_can_look_at_smaller_images(heldout):

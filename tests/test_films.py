@@ -4,14 +4,15 @@ import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 import restyle_lib as rl
 from restyle_lib.commands.film import film
 from restyle_lib.evaluation import sets
 from restyle_lib.generators.averaged import averaged
-from restyle_lib.images import to_uint8
+from restyle_lib.images import PhotoError, to_uint8
 from restyle_lib.inversion.tune import save_tuned, saved_codes
+from restyle_lib.making.stand_ins import random_checkpoint
 from restyle_lib.reporting import films
 
 
@@ -117,6 +118,8 @@ def test_the_command_makes_a_morph_and_says_what_it_cannot(tmp_path):
         assert gif.size == (256, 256) and gif.n_frames > 1
     with pytest.raises(ValueError, match="at least two"):
         film([photo], tmp_path / "morph.mp4", of="morph")
+    with pytest.raises(ValueError, match="no photographs given"):
+        film([], tmp_path / "film.mp4")
     with pytest.raises(ValueError, match=r"\.mp4 or \.gif"):
         film([photo], tmp_path / "film.avi")
     with pytest.raises(ValueError, match="no direction"):
@@ -125,3 +128,51 @@ def test_the_command_makes_a_morph_and_says_what_it_cannot(tmp_path):
         film([photo], tmp_path / "film.mp4", size=255)
     with pytest.raises(ValueError, match="takes time"):
         film([photo], tmp_path / "film.mp4", seconds=0)
+    with pytest.raises(ValueError, match="no device|cannot be used here"):
+        film([photo], tmp_path / "film.mp4", device="cuda:99")
+    with pytest.raises(ValueError, match="--aligned takes whole photographs"):
+        film([photo], tmp_path / "film.mp4", aligned=True, face="2")
+
+
+def test_all_people_of_one_photograph_become_each_other(tmp_path):
+    """`--face` as for `restyle invert`: one of them, or all of them one after the other."""
+    people = [picture.convert("RGB").resize((300, 360)) for picture in list(sets.photographs().values())[:2]]
+    group = Image.new("RGB", (700, 400), "grey")
+    for i, picture in enumerate(people):
+        group.paste(picture, (20 + 340 * i, 20))
+    folder = tmp_path / "group"
+    folder.mkdir()
+    group.save(folder / "two.png")
+    options = {"steps": 1, "size": 256, "seconds": 0.04, "device": "cpu"}
+    out = film([folder], tmp_path / "morph.gif", of="morph", face="all", **options)
+    frames = frames_of(out)
+    assert np.abs(frames[0] - frames[len(frames) // 2]).mean() > 5, "another person"
+    second = frames_of(film([folder], tmp_path / "second.gif", of="edit", face="2", **options))
+    assert np.abs(second[0] - frames[len(frames) // 2]).mean() < 12 < np.abs(second[0] - frames[0]).mean()
+    with pytest.raises(PhotoError, match=r"two\.png: there is no face 3"):
+        film([folder], tmp_path / "third.gif", face="3", **options)
+    people[0].save(tmp_path / "one.png")
+    with pytest.raises(ValueError, match=r"at least two people, and .*one\.png has one"):
+        film([tmp_path / "one.png"], tmp_path / "film.gif", of="morph", face="all", **options)
+
+
+def test_a_film_of_a_checkpoint_takes_its_domain_and_input_size(tmp_path):
+    """No face is looked for where the model is said not to be of faces, and pictures keep their proportions."""
+    torch.save(random_checkpoint("cars", size=16, mapping=1), tmp_path / "cars.pt")
+    Image.linear_gradient("L").resize((400, 300)).save(tmp_path / "photo.png")
+    options = {"model": str(tmp_path / "cars.pt"), "steps": 1, "size": 64, "seconds": 0.04, "device": "cpu"}
+    film([tmp_path / "photo.png"], tmp_path / "car.gif", **options)
+    film([tmp_path / "photo.png"], tmp_path / "own.gif", domain="own", input_size="64", **options)
+    assert frames_of(tmp_path / "car.gif")[0].shape[:2] == (48, 64)
+    assert frames_of(tmp_path / "own.gif")[0].shape[:2] == (64, 64)
+    with pytest.raises(PhotoError, match=r"photo\.png: no face found.*--domain own"):
+        film([tmp_path / "photo.png"], tmp_path / "face.gif", domain="faces", **options)
+    options |= {"domain": "own", "input_size": "64x128", "aligned": True}
+    with pytest.raises(PhotoError, match="not cropped to 128 : 64"):
+        film([tmp_path / "photo.png"], tmp_path / "wide.gif", **options)
+
+
+def frames_of(gif) -> list[np.ndarray]:
+    """The frames of a film, [h, w, 3]."""
+    with Image.open(gif) as film:
+        return [np.asarray(frame.convert("RGB"), dtype=float) for frame in ImageSequence.Iterator(film)]

@@ -15,7 +15,7 @@ from restyle_lib.evaluation import sets
 from restyle_lib.evaluation.metrics import identity, l2, st_lpips_distance
 from restyle_lib.images import downsample, to_float
 from restyle_lib.inversion import detail
-from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, save_inverter, shipped_inverters
+from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Viewed, save_inverter, shipped_inverters
 from restyle_lib.inversion.optimize import hybrid
 from restyle_lib.precision import best_device, device_named
 
@@ -116,6 +116,17 @@ def test_a_one_pass_inverter_repeats_its_step(images):
     assert psp.one_pass
     result = psp.invert(images[:1], steps=3)
     assert result.latents.shape[1] == 4 and torch.equal(result.latents[0, 1], result.latents[0, 3])
+
+
+def test_a_view_follows_its_generator():
+    """Moved or in another precision, it has the mean code and the mapping that the generator then has."""
+    view = Viewed(rl.load_generator("faces-64"), (64, 64))
+    w_avg, z = view.w_avg.clone(), torch.ones(1, 512)
+    w = view.map(z, 0.5)
+    view.double()
+    assert view.w_avg is view.G.w_avg and view.w_avg.dtype == torch.float64
+    assert torch.equal(view.w_avg.float(), w_avg) and torch.allclose(view.map(z.double(), 0.5).float(), w, atol=1e-5)
+    assert view.to("meta").w_avg.device.type == "meta"
 
 
 def test_a_small_photograph_is_inverted_at_its_own_resolution(restyle, images):

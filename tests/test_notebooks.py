@@ -5,8 +5,11 @@ import sys
 
 import nbformat
 import pytest
+import torch
+from PIL import Image
 
 from restyle_lib.commands.reproduce import NOTEBOOKS, notebooks
+from restyle_lib.making.stand_ins import random_checkpoint
 from restyle_lib.paths import REPOSITORY
 
 NAMES = [path.name for path in notebooks()]
@@ -43,3 +46,21 @@ def test_runs_headless(name, folder, tmp_path):
     command += ["-p", "steps", str(FEWER_STEPS[name])] if name in FEWER_STEPS else []
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr[-3000:]
+
+
+def test_a_checkpoint_on_a_folder_of_crops(tmp_path):
+    """09's parameters are those of the commands: nothing is cropped again, and the size is what is asked for."""
+    torch.save(random_checkpoint("church", size=16, mapping=1), tmp_path / "tiny.pt")
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    for name, size in (("a", (80, 80)), ("b", (64, 64)), ("wide", (80, 60))):
+        Image.linear_gradient("L").resize(size).save(folder / f"{name}.png")
+    words = {"profile": "smoke", "checkpoint": tmp_path / "tiny.pt", "folder": folder, "steps": 1, "aligned": True}
+    words |= {"domain": "own", "input_size": 64}
+    command = [sys.executable, "-m", "papermill", str(NOTEBOOKS / "09_full_scale.ipynb"), str(tmp_path / "out.ipynb")]
+    command += [str(each) for name, value in words.items() for each in ("-p", name, value)]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr[-3000:]
+    said = (tmp_path / "out.ipynb").read_text(encoding="utf-8")
+    assert "own, on " in said and "encoder sees [64, 64] px" in said and "of 2 images" in said
+    assert "skipped wide.png: 80 x 60, not cropped to 64 : 64" in said

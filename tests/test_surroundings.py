@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from restyle_lib import assets, paths
-from restyle_lib.commands import cli
+from restyle_lib.commands import cli, evaluate
 from restyle_lib.evaluation import sets
 from restyle_lib.generators import render_sets
 from restyle_lib.making.stand_ins import random_checkpoint
@@ -32,8 +32,8 @@ connected: list[str] = []
 
 def refuse(event: str, arguments: tuple) -> None:
     """Fails what would change something in a forbidden folder, as its file system would, for root too."""
-    if event == "socket.connect":
-        connected.append(str(arguments[1]))
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        connected.append(str(arguments[1] if event == "socket.connect" else arguments[0]))
     written = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITES
     if not forbidden or not (written or event in CHANGES):
         return
@@ -151,12 +151,16 @@ def test_a_full_disk_ends_an_inversion_in_one_line_and_the_next_goes_on(
 
 
 def test_without_network_once_fetched(face, tmp_path):
-    """Nothing connects, to anything, to invert and to edit."""
+    """Nothing connects, to anything, to invert, to edit and to measure; a name is not even looked up."""
     for name in assets.PACKAGES:
         assets.fetch(name)
     connected.clear()
     face.save(tmp_path / "face.png")
+    (tmp_path / "only").mkdir()
+    face.save(tmp_path / "only" / "face.png")
     assert cli.edit([tmp_path / "face.png"], tmp_path / "out", ["smile"], steps=1) == 0
+    assert evaluate.run(["faces/psp"], tmp_path / "only", out=tmp_path / "table.csv") == 0
+    assert evaluate.compare(tmp_path / "only", tmp_path / "only", 64) == 0
     assert not [where for where in connected if not where.startswith("/")], connected
 
 

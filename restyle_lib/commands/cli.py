@@ -22,30 +22,25 @@ from torch import Tensor
 from tqdm import tqdm
 
 from restyle_lib import assets, train
-from restyle_lib.checkpoints.domains import DOMAINS, Domain, size_of
+from restyle_lib.checkpoints.domains import DOMAINS, size_of
+from restyle_lib.commands import common, finished, reproduce
 from restyle_lib.commands import evaluate as evaluation
-from restyle_lib.commands import finished, reproduce
 from restyle_lib.commands.film import film
 from restyle_lib.evaluation.cache import digest
-from restyle_lib.faces.align import NoFaceError, cut_face, find_square, find_squares
-from restyle_lib.faces.detect import find_faces
 from restyle_lib.faces.paste import paste as paste_back
 from restyle_lib.generators.averaged import can_average
 from restyle_lib.generators.mobile import MobileGenerator
-from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
+from restyle_lib.images import PhotoError, to_image, to_tensor
 from restyle_lib.inversion import edit as editing
-from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Inverter, load_inverter
+from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Inverter
 from restyle_lib.inversion.inverter import convert as convert_checkpoint
 from restyle_lib.inversion.optimize import hybrid
 from restyle_lib.inversion.quality import PHOTO_SIZE, QUALITY, TUNED_SIZE, Effort, Quality
 from restyle_lib.inversion.result import Inversion
 from restyle_lib.inversion.tune import save_tuned, tune
 from restyle_lib.paths import save_atomically
-from restyle_lib.precision import device_named
 from restyle_lib.reporting import figures
 
-# what counts in a folder
-PHOTOS = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 LONGEST_NAME = 150  # bytes of a photograph's name that its results are named after
 MOST_COLUMNS = 21  # of a grid of edits
 
@@ -106,7 +101,7 @@ def invert(
         each = [f"-step{t}-{size}.png" for t in range(steps + 1) if every_step]
         return finished.Results([".safetensors", "-steps.png", f"-{size}.png", "-input.png", *each])
 
-    inverter = _opened(model, domain, input_size, device)
+    inverter = common.opened(model, domain, input_size, device)
     return _each(
         photos, steps, effort, inverter, aligned, out, keep, face, paste, None if paste else results, tolerance
     )
@@ -154,7 +149,7 @@ def edit(
         change = asked.direction * (1 if strengths else asked.strength or strength)
         if not torch.equal(changes.setdefault(name, change), change):
             raise ValueError(f"two directions are named {asked.label}, and so would be their results: rename a file")
-    inverter = _opened(model, domain, input_size, device)
+    inverter = common.opened(model, domain, input_size, device)
     for asked in edits:
         editing.check(asked, inverter.G, inverter.domain)
 
@@ -206,18 +201,18 @@ def align_photos(photos: tyro.conf.Positional[list[Path]], out: Path, size: int 
     face:   which one of a photograph with several: 1 for the largest, 2 for the next …, or all of them
     A photograph that cannot be used is reported in one line and skipped; the exit code is then 1.
     """
-    photos = _files(photos)
+    photos = common.files(photos)
     _check_out(out, [photo.parent for photo in photos])
-    _check_face(face)
+    common.check_face(face, False, DOMAINS["faces"])
     if not 16 <= size <= 4096:
         raise ValueError(f"--size is from 16 to 4096 px, not {size}")
     out.mkdir(parents=True, exist_ok=True)
     done, skipped, names = 0, 0, set()
     for photo in tqdm(photos, unit="image"):
         try:
-            _, crops = _prepare(photo, DOMAINS["faces"], False, face, size)
+            _, crops = common.prepare(photo, DOMAINS["faces"], False, face, size)
         except PhotoError as error:
-            _say("skipped", photo, str(error))
+            common.say("skipped", photo, str(error))
             skipped += 1
         else:
             for crop, _ in crops:
@@ -225,11 +220,6 @@ def align_photos(photos: tyro.conf.Positional[list[Path]], out: Path, size: int 
                 done += 1
     print(f"{done} aligned into {out}" + (f", {skipped} skipped" if skipped else ""))
     return 1 if skipped else 0
-
-
-def _opened(model: str, domain: str | None, input_size: str | None, device: str | None) -> Inverter:
-    where = device_named(device)
-    return load_inverter(model, domain, size_of(input_size) if input_size else None).to(where)
 
 
 def _each(
@@ -251,13 +241,10 @@ def _each(
     results: the files that keep writes, of images of so many px: what of them is there already is not made again
     """
     _check_out(out, [photo for photo in photos if photo.is_dir()])
-    photos = _files(photos)
-    _check_face(face)
+    photos = common.files(photos)
+    common.check_face(face, aligned, inverter.domain)
     if paste and not inverter.domain.faces:
         raise ValueError(f"--paste is for faces, and the model is of {inverter.domain.name}")
-    if face != "1" and (aligned or not inverter.domain.faces):
-        why = "--aligned takes whole photographs" if aligned else f"the model is of {inverter.domain.name}"
-        raise ValueError(f"--face chooses among the faces of a photograph, and {why}")
     G = inverter.G.to(inverter.y_avg.device)
     if effort.tuning and not (isinstance(G, MobileGenerator) and can_average(G, (256, 256))):
         raise ValueError("best tunes the whole embedded generator, and this model has another: use --quality good")
@@ -279,12 +266,10 @@ def _each(
                 continue
             try:
                 size = TUNED_SIZE if effort.tuning else PHOTO_SIZE
-                image, crops = _prepare(photo, inverter.domain, aligned, face, size, max(size, inverter.input_size[0]))
+                seen = max(size, inverter.input_size[0])
+                image, crops = common.prepare(photo, inverter.domain, aligned, face, size, seen)
             except PhotoError as error:
-                advice = ""
-                if isinstance(error, NoFaceError) and not isinstance(inverter.G, MobileGenerator):
-                    advice = "; if the model is not of faces, say so: --domain own"
-                _say("skipped", photo, f"{error}{advice}")
+                common.say("skipped", photo, common.refusal(photo, error, inverter.G))
                 skipped += 1
             else:
                 more += len(crops) - 1
@@ -336,67 +321,10 @@ def _ctrl_c() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _files(photos: list[Path]) -> list[Path]:
-    """The photographs named, and what is called like one in each folder that is. Raises ValueError for none at all."""
-    found = [path for photo in photos for path in _inside(photo)]
-    if not found:
-        raise ValueError("no photographs given; name one or more image files, or a folder that has some")
-    return found
-
-
-def _inside(photo: Path) -> list[Path]:
-    """The photographs in a folder, or the path itself where it is none that can be looked into: opening it says why."""
-    try:
-        return sorted(path for path in photo.iterdir() if _is_photo(path))
-    except (OSError, ValueError):
-        return [photo]
-
-
-def _is_photo(path: Path) -> bool:
-    return not path.name.startswith(".") and path.suffix.lower() in PHOTOS
-
-
 def _check_out(out: Path, folders: list[Path]) -> None:
     """Raises ValueError where results would lie among photographs: in place of them, or taken for them next time."""
     if any(folder.resolve() == out.resolve() for folder in folders):
         raise ValueError(f"{out} holds the photographs themselves: name another folder with --out")
-
-
-def _check_face(face: str) -> None:
-    if face != "all" and not (face.isdecimal() and int(face)):
-        raise ValueError(f"--face is 1 for the largest, 2 for the next, and so on, or all; not {face}")
-
-
-def _prepare(
-    photo: Path, domain: Domain, aligned: bool, face: str, size: int, seen: int = 0
-) -> tuple[Image.Image, list[tuple[Image.Image, np.ndarray]]]:
-    """A photograph, and what is to be inverted of it: crops of one or several faces, and the squares they are.
-
-    size: px of the crops; seen: squares that have fewer px than this keep their own resolution
-    What is to know about them is written.
-    """
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")  # once for each photograph, not once for all
-        image = open_photo(photo)
-        if aligned or not domain.faces:
-            width, height = image.size
-            whole = np.array([(0, 0), (0, height), (width, height), (width, 0)]) - 0.5  # 0 is the middle of a pixel
-            crops = [((domain.cropped if aligned else domain.prepare)(image, size), whole)]
-        else:
-            squares = find_squares(image) if face == "all" else []
-            squares = squares or [find_square(image, 1 if face == "all" else int(face))]
-            crops = [(cut_face(image, square, size, seen), square) for square in squares]
-            if face == "1" and (count := len(find_faces(image))) > 1:
-                warnings.warn(f"{count} faces, of which the largest is taken; see --face", stacklevel=1)
-    for warning in said:
-        _say("note:", photo, str(warning.message))
-    return image, crops
-
-
-def _say(kind: str, photo: Path, words: str) -> None:
-    """One line about a photograph on stderr, whatever its name holds."""
-    line = f"{kind} {words if str(photo) in words else f'{photo}: {words}'}"
-    tqdm.write(" ".join(line.splitlines()), file=sys.stderr)
 
 
 def _unique(stem: str, taken: set[str]) -> str:

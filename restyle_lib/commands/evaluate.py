@@ -7,12 +7,10 @@ import tyro
 from PIL import Image
 from tqdm import tqdm
 
-from restyle_lib.checkpoints.domains import size_of
+from restyle_lib.commands import common
 from restyle_lib.evaluation import evaluate, sets
-from restyle_lib.evaluation.metrics import table_metrics
+from restyle_lib.evaluation.metrics import lpips_alex, table_metrics
 from restyle_lib.images import PhotoError, open_photo, to_float, to_tensor
-from restyle_lib.inversion.inverter import load_inverter
-from restyle_lib.precision import device_named
 
 
 def run(
@@ -25,6 +23,7 @@ def run(
     domain: str | None = None,
     input_size: str | None = None,
     device: str | None = None,
+    lpips: Path | None = None,
 ) -> int:
     """Measures inverters on the same images: mean and 95 % bootstrap interval of every metric, after each step.
 
@@ -34,13 +33,16 @@ def run(
     out:    a CSV file for the table
     aligned: the photographs are cropped already, as those of FFHQ and CelebA-HQ are
     domain, input_size, device: as for `restyle invert`
+    lpips:  torchvision's alexnet-owt-7be5be79.pth, for the column LPIPS (AlexNet)
     A photograph that cannot be used is reported in one line and left out; the exit code is then 1.
-    Raises ValueError where models are of different domains, or where not faces and there is no folder.
+    Raises ValueError where models are of different domains, where not faces and there is no folder, and for other
+    weights of AlexNet.
     """
+    if lpips:
+        lpips_alex(lpips)  # what is wrong with it is said before anything takes time
     if aligned and not images:
         raise ValueError("--aligned is of photographs: name their folder with --images")
-    where, size = device_named(device), size_of(input_size) if input_size else None
-    inverters = {model: load_inverter(model, domain, size).to(where) for model in dict.fromkeys(models)}
+    inverters = {model: common.opened(model, domain, input_size, device) for model in dict.fromkeys(models)}
     domains = {inverter.domain.name: inverter.domain for inverter in inverters.values()}
     if len(domains) != 1:
         raise ValueError(f"one domain at a time, not {' and '.join(domains) or 'no model at all'}")
@@ -51,7 +53,7 @@ def run(
     if images and not images.is_dir():
         raise ValueError(f"{images}: no such folder")
     x = sets.batches(images, kind, skipped, aligned=aligned) if images else to_float(sets.heldout(n).images)
-    rows = evaluate.evaluate(inverters, x, steps)
+    rows = evaluate.evaluate(inverters, x, steps, lpips=lpips)
     for name, why in skipped.items():
         print(f"skipped {name}: {why}")
     summary = evaluate.summarise(rows, ["method", "step"])
@@ -68,6 +70,7 @@ def compare(
     size: int = 256,
     faces: bool = True,
     out: Path | None = None,
+    lpips: Path | None = None,
 ) -> int:
     """Measures how near the images of one folder are to those of the same names in another: mean and 95 % interval.
 
@@ -76,6 +79,7 @@ def compare(
     size:   px that both are measured at, square
     faces:  measure identity too, of images that are aligned as FFHQ is
     out:    a CSV file for the values of every pair
+    lpips:  as for `restyle eval`
     An image without a partner, or that cannot be used, is reported in one line; the exit code is then 1.
     Raises ValueError where there is no pair at all.
     """
@@ -84,7 +88,7 @@ def compare(
             raise ValueError(f"{folder}: no such folder")
     a, b = ({path.stem: path for path in sorted(folder.iterdir()) if path.is_file()} for folder in (first, second))
     problems = dict.fromkeys(sorted(set(a) ^ set(b)), "only in one of the folders")
-    metrics, records = table_metrics(faces), []
+    metrics, records = table_metrics(faces, lpips), []
     for name in tqdm(sorted(set(a) & set(b)), unit="image"):
         try:
             x, y = (to_tensor(_square(open_photo(path), size)) for path in (a[name], b[name]))

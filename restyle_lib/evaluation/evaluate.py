@@ -21,16 +21,21 @@ from restyle_lib.inversion.result import Inversion
 
 @torch.no_grad()
 def evaluate(
-    inverters: dict[str, Inverter], images: Tensor | Iterable[Tensor], steps: int = 10, batch: int = 20
+    inverters: dict[str, Inverter],
+    images: Tensor | Iterable[Tensor],
+    steps: int = 10,
+    batch: int = 20,
+    lpips: Path | None = None,
 ) -> pd.DataFrame:
     """Inverts images [n, 3, h, w] in [-1, 1] with each method: a row for each (method, image, step 0..steps).
 
     images: all of them, or batch after batch of a set that memory does not hold (`sets.batches`)
+    lpips:  AlexNet's weights, for a metric more, see `metrics.lpips_alex`
     Metrics compare y_t, clamped, with the input, both at the size of the encoder's input; "moved" is the rms change of
     the code in step t. What was measured before, of the same images with the same weights and code, comes from the
     cache, so an interrupted evaluation goes on.
     """
-    rows = {method: _measuring(inverter, steps) for method, inverter in inverters.items()}
+    rows = {method: _measuring(inverter, steps, lpips) for method, inverter in inverters.items()}
     tables = {method: [] for method in inverters}
     start = 0
     if isinstance(images, Tensor):
@@ -43,9 +48,9 @@ def evaluate(
     return pd.concat([table for each in tables.values() for table in each], ignore_index=True)
 
 
-def _measuring(inverter: Inverter, steps: int) -> Callable[[Tensor], pd.DataFrame]:
+def _measuring(inverter: Inverter, steps: int, lpips: Path | None) -> Callable[[Tensor], pd.DataFrame]:
     """What gives the rows of a batch, from the cache where it knows them."""
-    metrics, weights = table_metrics(inverter.domain.faces), digest(inverter)
+    metrics, weights = table_metrics(inverter.domain.faces, lpips), digest(inverter)
     last = inverter.steps_taken(steps)
 
     def measure(x: Tensor) -> pd.DataFrame:

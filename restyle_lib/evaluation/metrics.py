@@ -1,14 +1,15 @@
 """Image metrics, each [B, 3, s, s] x [B, 3, s, s] in [-1, 1] -> one value per image [B]. No image is ever dropped."""
 
-import socket
 import warnings
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from restyle_lib.assets import sha256
 from restyle_lib.evaluation.labels import HIGHER_IS_BETTER as HIGHER_IS_BETTER
 from restyle_lib.faces import judge
 from restyle_lib.faces.identity import shared, similarity
@@ -18,6 +19,8 @@ from restyle_lib.features.torchvision_compat import make_torchvision_importable
 # The weights of Wang et al. 2003 for five scales; an image of 64 px is large enough for the first three.
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 AT_A_TIME = 50  # images that a network looks at: thousands would take many GB
+ALEXNET = "alexnet-owt-7be5be79.pth"  # torchvision's, on ImageNet
+ALEXNET_SHA256 = "7be5be79"  # how it begins: as its name says, and no more is published
 
 
 def l2(a: Tensor, b: Tensor) -> Tensor:
@@ -71,18 +74,22 @@ def st_lpips_distance(a: Tensor, b: Tensor) -> Tensor:
     return torch.cat([distance(part, features) for part, features in pairs])
 
 
-def table_metrics(faces: bool = True) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
-    """The metrics of the tables by printed name; LPIPS itself only where its backbone can be had, identity of faces."""
+def table_metrics(faces: bool = True, lpips: Path | None = None) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """The metrics of the tables by printed name.
+
+    faces: with identity; lpips: AlexNet's weights, with LPIPS itself, see `lpips_alex`
+    """
     metrics: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"L2": l2, "ST-LPIPS": st_lpips_distance} | (
         {"ID": identity, "JUDGE": judged} if faces else {}
     )
     metrics |= {"MS-SSIM": ms_ssim, "PSNR": psnr}
-    if network := lpips_alex():
+    if lpips:
+        network = lpips_alex(lpips)
         metrics["LPIPS (AlexNet)"] = lambda a, b: network(a, b).flatten()
     return metrics
 
 
-CLAIMED = ("L2", "ST-LPIPS", "LPIPS (AlexNet)", "ID")  # those that the paper compares
+CLAIMED = ("L2", "ST-LPIPS", "ID")  # those that the paper compares, its LPIPS by ST-LPIPS
 
 
 # Of the images that others were compared with, for as long as they exist: each is compared with many.
@@ -96,18 +103,25 @@ def _distance() -> PerceptualDistance:
 
 
 @cache
-def lpips_alex() -> torch.nn.Module | None:
-    """LPIPS v0.1 with AlexNet (package lpips), or None where torchvision's AlexNet weights cannot be downloaded."""
+def lpips_alex(weights: Path) -> torch.nn.Module:
+    """LPIPS v0.1 with AlexNet (package lpips): images [B, 3, s, s] twice -> [B, 1, 1, 1].
+
+    weights: torchvision's alexnet-owt-7be5be79.pth, of which `lpips` has the linear layers alone. It is never
+    downloaded, so that no table depends on whether a network answers. Raises ValueError for another file, or none.
+    """
+    if not weights.is_file():
+        raise ValueError(f"{weights}: no such file; LPIPS needs https://download.pytorch.org/models/{ALEXNET}")
+    if not sha256(weights).startswith(ALEXNET_SHA256):
+        raise ValueError(f"{weights} is not {ALEXNET}: its SHA-256 does not begin with {ALEXNET_SHA256}")
     make_torchvision_importable()
     import lpips
 
-    timeout = socket.getdefaulttimeout()
-    try:
-        socket.setdefaulttimeout(10)  # a closed network must not hang an evaluation that can do without
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return lpips.LPIPS(net="alex", verbose=False).eval().requires_grad_(False)
-    except (OSError, RuntimeError):
-        return None
-    finally:
-        socket.setdefaulttimeout(timeout)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of arguments that lpips gives torchvision
+        network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    for part in network.net.children():  # AlexNet's convolutions in slices, under the numbers that they have there
+        for number, layer in part.named_children():
+            prefix = f"features.{number}."
+            layer.load_state_dict({key.removeprefix(prefix): x for key, x in state.items() if key.startswith(prefix)})
+    return network.eval().requires_grad_(False)

@@ -66,7 +66,7 @@ def of_folder(
     Raises PhotoError where none can be used.
     """
     skipped: dict[str, str] = {}
-    names, images = zip(*_prepared(folder, domain, skipped, size, aligned), strict=True)
+    names, images = zip(*prepared(folder, domain, skipped, size, aligned), strict=True)
     if len({image.shape for image in images}) > 1:
         images = tuple(detail.fitted(image, (size, image.shape[3] * size // image.shape[2])) for image in images)
     return list(names), torch.cat(images), skipped
@@ -80,7 +80,7 @@ def batches(
     skipped: is given {file: why} of what cannot be used. Raises PhotoError at the end where that is all.
     """
     waiting = []
-    for _, image in _prepared(folder, domain, skipped, size, aligned):
+    for _, image in prepared(folder, domain, skipped, size, aligned):
         if waiting and (len(waiting) == batch or waiting[0].shape != image.shape):
             yield torch.cat(waiting)
             waiting = []
@@ -89,8 +89,8 @@ def batches(
         yield torch.cat(waiting)
 
 
-def _prepared(
-    folder: Path, domain: Domain, skipped: dict[str, str], size: int, aligned: bool
+def prepared(
+    folder: Path, domain: Domain, skipped: dict[str, str], size: int = 256, aligned: bool = False
 ) -> Iterator[tuple[str, Tensor]]:
     """Name and image [1, 3, size, w] of each photograph that can be used, under a bar; see `batches`."""
     prepare = domain.cropped if aligned else domain.prepare

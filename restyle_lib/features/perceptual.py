@@ -1,4 +1,4 @@
-"""Perceptual distances: ST-LPIPS (always), and LPIPS with AlexNet wherever its backbone can be had."""
+"""A perceptual distance: ST-LPIPS with an AlexNet trunk."""
 
 import torch
 from torch import Tensor, nn

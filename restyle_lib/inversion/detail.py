@@ -67,11 +67,13 @@ def enlarged(image: Tensor, size: int) -> Tensor:
 
 
 class SeenAt:
-    """A generator whose images have the detail of the images beside which they are put; see `at`."""
+    """A generator in the loop: what it draws has the detail of the images beside which it is put; see `at`.
+
+    px: of each of these images [n], on the CPU
+    """
 
     def __init__(self, G, px: Tensor):
         self.G, self.px = G, px
-        self.w_avg, self.n_styles, self.slots_read, self.map = G.w_avg, G.n_styles, G.slots_read, G.map
 
     def synthesize(self, codes: Tensor) -> Tensor:
         """Codes [n, k, 512] -> images [n, 3, s, s]."""

@@ -40,7 +40,16 @@ class Viewed(nn.Module):
     def __init__(self, G: nn.Module, size: tuple[int, int], px: int = 0):
         super().__init__()
         self.G, self.size, self.resolution, self.px = G, size, size, px
-        self.w_avg, self.n_styles, self.slots_read, self.map = G.w_avg, G.n_styles, G.slots_read, G.map
+        self.n_styles, self.slots_read = G.n_styles, G.slots_read
+
+    @property
+    def w_avg(self) -> Tensor:
+        """G's own, wherever and in whatever precision that is now."""
+        return self.G.w_avg
+
+    def map(self, z: Tensor, psi: float = 1.0) -> Tensor:
+        """As G maps z [n, d] to w [n, 512]."""
+        return self.G.map(z, psi)
 
     def synthesize(self, codes: Tensor) -> Tensor:
         if can_average(self.G, self.size):

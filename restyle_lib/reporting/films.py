@@ -9,12 +9,13 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from restyle_lib.generators import tuned
 from restyle_lib.generators.averaged import averaged, can_average
-from restyle_lib.images import downsample, to_uint8
+from restyle_lib.images import to_uint8
 from restyle_lib.inversion.edit import edit
 from restyle_lib.paths import save_atomically
 from restyle_lib.precision import autocast
@@ -56,7 +57,7 @@ def swing(
 def frames(
     G, codes: Tensor, size: int = 512, callback: Callable[[], None] | None = None, shares: Tensor | None = None
 ) -> Iterator[np.ndarray]:
-    """Codes [f, k, 512] as images of a generator, one by one: uint8 [size, size, 3].
+    """Codes [f, k, 512] as images of a generator, one by one: uint8 [h, size, 3] in its proportions, h even.
 
     shares: with several generators G, tuned from one or that one itself: how much of each draws a frame, see `shares`
     A frame that is that before it is not drawn again. callback() is called after each frame.
@@ -70,8 +71,11 @@ def frames(
         if last is None or not torch.equal(code, last[0]) or not torch.equal(share, last[1]):
             on_device = code[None].to(G.w_avg.device)
             with autocast(on_device.device):
-                quick = can_average(G, (size, size))
-                y = averaged(G, on_device, size) if quick else downsample(G.synthesize(on_device).float(), size)
+                if can_average(G, (size, size)):
+                    y = averaged(G, on_device, size)
+                else:
+                    height = 2 * round(size * G.resolution[0] / G.resolution[1] / 2)
+                    y = F.adaptive_avg_pool2d(G.synthesize(on_device).float(), (height, size))
             last, shown = (code, share), to_uint8(y)[0].permute(1, 2, 0).cpu().numpy()
         yield shown
         if callback:

@@ -23,7 +23,11 @@ MOST_STEPS = 10  # as many as any training looked at
 MOST_EFFORT = 1000
 SECONDS = {"encoder": 0.1, "search": 0.26, "tuning": 0.34}  # of a step on two cores: what shares of the work are
 EVERY = 0.4  # seconds between two previews
-ABOUT = {"fast": "the encoder alone, 1 s", "good": "search for a better code, 10 s", "best": "tune the generator, 30 s"}
+ABOUT = {  # on two cores that compute in bf16; two to four times as long on others
+    "fast": "the encoder alone: about a second",
+    "good": "search for a better code: a quarter of a minute, longer on older processors",
+    "best": "tune the generator too: about a minute, longer on older processors",
+}
 
 
 class InvertPanel(ipw.Box):
