@@ -248,6 +248,16 @@ def test_an_adversary_learns_and_remembers():
     assert torch.equal(again.network(x), adversary.network(x))
 
 
+@torch.no_grad()
+def test_the_pool_of_an_adversary_holds_codes_not_their_batches():
+    """Also those that take the place of others: a view keeps its whole batch, in memory and in each checkpoint."""
+    adversary = Adversary(latent_discriminator(8), tiny(), torch.device("cpu"))
+    for seed in range(6):
+        adversary._with_earlier(torch.randn(16, 8), torch.Generator().manual_seed(seed))
+        assert all(one.untyped_storage().nbytes() == one.nbytes for one in adversary.pool)
+    assert len(adversary.pool) == 50
+
+
 def test_losses_by_hand():
     codes = torch.zeros(2, 3, 4)
     codes[0, 1] = 1.0  # at distance 2 from slot 0
