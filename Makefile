@@ -39,7 +39,7 @@ check: .venv/installed
 
 docs: .venv/installed
 	$(BIN)/python -m pip install --quiet -e '.[docs]'
-	$(BIN)/python -m restyle_lib.reporting.site
+	$(BIN)/python -m restyle_lib.reporting.site $(SPHINXOPTS)
 
 # The stamp is written last, so an interrupted installation is done again; a second call does nothing. What is installed
 # is compiled when it is first imported: most of it never is, and all of it takes a minute or two.
