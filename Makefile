@@ -1,5 +1,6 @@
 # make install     installs into .venv, fetches and verifies the assets
 # make explore     opens the explorer in the browser
+# make lab         opens copies of the notebooks, lab/, which keep what you change
 # make reproduce   installs into .venv, fetches and verifies the assets, runs every notebook, fills reproduced/ and compares
 # make test        the same set-up, then the tests
 # make docs        builds the site: site/html/index.html, with the notebooks as `make reproduce` ran them, if it did
@@ -20,8 +21,11 @@ test: .venv/installed
 	$(BIN)/restyle assets
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
+# Of copies, since JupyterLab saves outputs into what it opens. A copy that is there stays as it is.
 lab: .venv/installed
-	$(BIN)/jupyter lab notebooks
+	mkdir -p lab
+	for each in notebooks/*.ipynb; do test -e lab/$$(basename $$each) || cp $$each lab || exit; done
+	$(BIN)/jupyter lab lab
 
 # Notebook 07 without its code and prose.
 explore: install
@@ -35,7 +39,7 @@ check: .venv/installed
 
 docs: .venv/installed
 	$(BIN)/python -m pip install --quiet -e '.[docs]'
-	$(BIN)/python -m restyle_lib.reporting.site
+	$(BIN)/python -m restyle_lib.reporting.site $(SPHINXOPTS)
 
 # The stamp is written last, so an interrupted installation is done again; a second call does nothing. What is installed
 # is compiled when it is first imported: most of it never is, and all of it takes a minute or two.

@@ -22,7 +22,7 @@ from restyle_lib.commands import dry_run
 from restyle_lib.evaluation import measure
 from restyle_lib.evaluation.evaluate import save_rows
 from restyle_lib.features.torchvision_compat import make_torchvision_importable
-from restyle_lib.paths import RESULTS
+from restyle_lib.paths import RESULTS, destination
 from restyle_lib.training import full_scale
 from restyle_lib.training.full_scale import Files
 
@@ -74,16 +74,16 @@ def main(
     batches: int = 20,
     steps: int = 5,
     width: float = 2,
-    out: Path | None = None,
+    update: bool = False,
 ) -> None:
     """Trains every domain with batches of one image.
 
     steps: of refinement, the paper's 5; 1 for a one-pass method, or to save most of the time
     width: of the generator's channels, 2 as published
-    out:   where the table goes, after every domain; data/results/benchmark_domains.csv by default. Rows of other
-           domains stay in it
+    update: for maintainers: rows go, after every domain, into the committed table, data/results/benchmark_domains.csv,
+            else into that in runs/measured/results/. Rows of other domains stay in it
     """
-    out = out or RESULTS / "benchmark_domains.csv"
+    out = destination(RESULTS, update) / "benchmark_domains.csv"
     for domain in domains:
         with tempfile.TemporaryDirectory() as folder:
             row = check(domain, method, batches, steps, width, Path(folder))

@@ -3,8 +3,8 @@
     python benchmarks/full_scale.py
 
 Random weights in the official format; speed does not depend on their values. Prints a table and writes
-data/results/benchmark_full_scale.csv. Beside each row the same step is timed as the published code computes it, in fp32
-as it does: kernels for every image, a blur of its own, batch normalisations and heads apart.
+runs/measured/results/benchmark_full_scale.csv. Beside each row the same step is timed as the published code computes
+it, in fp32 as it does: kernels for every image, a blur of its own, batch normalisations and heads apart.
 """
 
 import gc
@@ -26,7 +26,7 @@ from restyle_lib.encoders.full_size import BACKBONES, FullSizeEncoder, untrained
 from restyle_lib.evaluation.evaluate import save_table
 from restyle_lib.evaluation.measure import forget_peak_memory, gmacs, machine, peak_memory
 from restyle_lib.making.stand_ins import random_checkpoint
-from restyle_lib.paths import RESULTS
+from restyle_lib.paths import RESULTS, destination
 from restyle_lib.precision import best_device, has_fast_bf16
 
 GEOMETRIES = {"FFHQ 1024": "faces", "church 256": "church", "cars 512x384": "cars"}
@@ -93,11 +93,12 @@ def measure(
     }
 
 
-def main(repeats: int = 3, batches: tuple[int, ...] = (1, 4), compile: bool = False) -> None:
+def main(repeats: int = 3, batches: tuple[int, ...] = (1, 4), compile: bool = False, update: bool = False) -> None:
     """Times encoder and generator of every geometry in fp32, and in bf16 where the hardware computes in it.
 
     repeats: timed calls of each, of which the median counts
     compile: also pass both through torch.compile
+    update:  for maintainers: the table becomes the committed one, in data/results/
     """
     where = best_device()
     device, dtypes = where.type, [torch.float32] + [torch.bfloat16] * has_fast_bf16(where)
@@ -119,7 +120,7 @@ def main(repeats: int = 3, batches: tuple[int, ...] = (1, 4), compile: bool = Fa
             gc.collect()
     table = pd.DataFrame(rows).assign(machine=machine(where))
     print(f"on {machine(where)}\n{table.drop(columns='machine').to_string(index=False, float_format='{:.3g}'.format)}")
-    save_table(table, RESULTS / "benchmark_full_scale.csv")
+    save_table(table, destination(RESULTS, update) / "benchmark_full_scale.csv")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from restyle_lib.images import downsample
 from restyle_lib.inversion import detail
 from restyle_lib.inversion.edit import deviations, edit
 from restyle_lib.inversion.optimize import hybrid
-from restyle_lib.paths import RESULTS
+from restyle_lib.paths import RESULTS, destination
 from restyle_lib.precision import best_device
 
 RESTYLE, STEPS = "ReStyle-pSp", 5
@@ -55,6 +55,7 @@ def photograph(
     name: str = "",
     source: str = "",
     encoders: tuple[str, ...] = tuple(methods.ENCODERS),
+    update: bool = False,
 ) -> None:
     """Inverts the first n photographs of a folder.
 
@@ -63,11 +64,12 @@ def photograph(
     aligned: whether the photographs are FFHQ-aligned squares already; if they have less than 256 px, they are compared
              at their own resolution
     out: folder for a picture of each: photograph, inversion and edits, a line for each stage
-    name: the tables go to data/results/benchmark_<name>.csv, benchmark_<name>_edits.csv and, of what tuning changes,
-          benchmark_<name>_paired.csv; else they are not kept
+    name: the tables go to runs/measured/results/benchmark_<name>.csv, benchmark_<name>_edits.csv and, of what tuning
+          changes, benchmark_<name>_paired.csv; else they are not kept
     source: of the photographs, with their licence
     encoders: which of them; of a table that is there already, the rows of the others stay. Search and tuning go with
               ReStyle-pSp
+    update: for maintainers: the rows go into the committed tables, in data/results/
     """
     x = _aligned(folder, n) if aligned else sets.of_folder(folder, DOMAINS["faces"], 512)[1][:n]
     inverters, attributes, rows = methods.load_encoders(labels=encoders), Attributes(), []
@@ -116,10 +118,11 @@ def photograph(
         device = best_device()
         origin |= {"computed in": precision.name(device), "machine": f"{measure.machine(device)}, batch 1"}
         inverted, edited = (table.assign(**origin) for table in tables(rows))
-        save_rows(inverted, RESULTS / f"benchmark_{name}.csv", ["method"])
-        save_rows(edited, RESULTS / f"benchmark_{name}_edits.csv", ["method", "edit"])
+        folder = destination(RESULTS, update)
+        save_rows(inverted, folder / f"benchmark_{name}.csv", ["method"])
+        save_rows(edited, folder / f"benchmark_{name}_edits.csv", ["method", "edit"])
         if restyle and search:
-            save_table(paired(rows).assign(**origin), RESULTS / f"benchmark_{name}_paired.csv")
+            save_table(paired(rows).assign(**origin), folder / f"benchmark_{name}_paired.csv")
 
 
 @torch.no_grad()

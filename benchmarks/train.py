@@ -6,7 +6,7 @@ The plain formulation is how such training is usually written: a convolution ker
 features computed anew at each step, and a generator whose weights receive gradients that nobody reads. Both train the
 same encoder with the same losses and optimizer, each in a process of its own, so that peak memory is its own. Random
 weights and images stand in for FFHQ's; speed does not depend on their values. Prints a table and writes
-data/results/benchmark_train.csv. The same command measures a GPU.
+runs/measured/results/benchmark_train.csv. The same command measures a GPU.
 """
 
 import tempfile
@@ -28,7 +28,7 @@ from restyle_lib.evaluation import measure
 from restyle_lib.evaluation.evaluate import save_rows
 from restyle_lib.inversion.inverter import Viewed
 from restyle_lib.inversion.refine import refine
-from restyle_lib.paths import RESULTS
+from restyle_lib.paths import RESULTS, destination
 from restyle_lib.training import optimizers
 from restyle_lib.training.full_scale import Files
 from restyle_lib.training.objective import critics_of
@@ -120,11 +120,11 @@ def row(geometry: str, batch: int, formulation: str, batches: int) -> dict:
     }
 
 
-def main(only: str = "", out: Path | None = None) -> None:
+def main(only: str = "", update: bool = False) -> None:
     """Measures every formulation of every geometry.
 
     only: the beginning of a geometry's name, to measure that alone; the others' rows stay as they are
-    out:  where the table goes; data/results/benchmark_train.csv by default
+    update: for maintainers: the rows go into the committed table, in data/results/
     """
     chosen = {name: sizes for name, sizes in GEOMETRIES.items() if name.startswith(only)}
     cases = [(name, batch, kind) for name, sizes in chosen.items() for batch in sizes for kind in FORMULATIONS]
@@ -140,7 +140,7 @@ def main(only: str = "", out: Path | None = None) -> None:
     table["share of memory"] = table["peak memory GiB"] / usual["peak memory GiB"].loc[where].to_numpy()
     machine = measure.machine(precision.best_device())
     print(f"on {machine}\n{table.to_string(index=False, float_format='{:.3g}'.format)}")
-    path = out or RESULTS / "benchmark_train.csv"
+    path = destination(RESULTS, update) / "benchmark_train.csv"
     save_rows(table.assign(machine=machine), path, ["geometry", "batch", "formulation"])
 
 

@@ -16,11 +16,17 @@ WEIGHTS, DIRECTIONS = SHIPPED / "weights", SHIPPED / "directions"
 RESULTS = REPOSITORY / "data" / "results"  # tables that README shows, and `figures/`: of a run that was committed
 FIGURES = REPOSITORY / "figures"
 REPRODUCED = REPOSITORY / "reproduced"  # what runs here write, in no commit
+MEASURED = REPOSITORY / "runs" / "measured"  # and what scripts measure and draw beside the notebooks
 
 
 def cache_dir() -> Path:
     """The cache folder outside git: $RESTYLE_CACHE, else the platform's own place."""
     return Path(os.environ.get("RESTYLE_CACHE") or user_cache_path("restyle-companion")).expanduser().absolute()
+
+
+def destination(folder: Path, update: bool) -> Path:
+    """Where a script writes what belongs into RESULTS or FIGURES: there to update what is committed, else MEASURED."""
+    return folder if update else MEASURED / folder.name
 
 
 def save_atomically(write: Callable[[Path], object], path: Path) -> None:

@@ -8,12 +8,16 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tifffile
 from PIL import Image, ImageCms, ImageDraw
+
+import restyle_lib as rl
+from restyle_lib.evaluation import sets
 
 SIDE = 300  # px of the face that all of them show
 
@@ -145,6 +149,14 @@ def _drawn(face: Image.Image) -> bytes:
     return saved(image, "PNG")
 
 
+@cache
+def _turned_aside(person: int) -> bytes:
+    """A held-out render whose head is turned by five standard deviations of yaw, as far as it stays a person."""
+    G = rl.load_generator("faces-1024")
+    code = rl.edit(sets.heldout(person + 1).codes[person:], "pose", 5)
+    return saved(rl.to_image(G.synthesize(code)).resize((SIDE, SIDE)), "PNG")
+
+
 def _pasted(face: Image.Image, places: list[tuple[int, int]], size: tuple[int, int]) -> bytes:
     image = Image.new("RGB", size, "grey")
     for place in places:
@@ -247,6 +259,9 @@ KINDS = {
         ".png", lambda face: _pasted(face, [(0, 0), (320, 0)], (620, 300)), same=False
     ),
     "narrow": Kind(".png", lambda face: saved(face.resize((120, SIDE)), "PNG"), same=False),
+    # one eye is seen of the first, both of the second: of that, the photograph is noted to be taken from the side
+    "in-profile": Kind(".png", lambda face: _turned_aside(5), same=False, face=False),
+    "half-in-profile": Kind(".png", lambda face: _turned_aside(6), same=False),
     "upside-down": Kind(".png", lambda face: saved(face.rotate(180), "PNG"), same=False, face=False),
     "cartoon": Kind(".png", _drawn, same=False, face=False),
     "nobody": Kind(".png", lambda face: saved(Image.new("RGB", face.size, "skyblue"), "PNG"), same=False, face=False),

@@ -49,6 +49,13 @@ def difference(image: Image.Image, other: Image.Image) -> float:
     return min(np.abs(np.asarray(a, float) - np.asarray(b, float)).mean() for a, b in pairs)
 
 
+def test_a_face_that_looks_aside_is_noted_or_refused(files):
+    with pytest.warns(UserWarning, match="seen from the side"):
+        rl.align(open_photo(files["half-in-profile"]), 64)
+    with pytest.raises(rl.NoFaceError, match="looks towards the camera"):
+        rl.align(open_photo(files["in-profile"]), 64)
+
+
 def test_there_are_many_kinds():
     assert len(KINDS) >= 60 and len(SHOWS_FACE) >= 40
 

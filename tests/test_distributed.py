@@ -16,8 +16,7 @@ from accelerate import PartialState
 import restyle_lib as rl
 from restyle_lib import encoders, precision
 from restyle_lib.train import embedded_job
-from restyle_lib.training import adversary, loop, processes
-from restyle_lib.training import checkpoint as state
+from restyle_lib.training import adversary, checkpoint, loop, processes
 from restyle_lib.training.settings import SETTINGS, Settings
 
 # Every phase, known and unknown codes, a discriminator with its pool and a step of R1, and styles set free on the way.
@@ -72,7 +71,7 @@ def apart(a: Path, b: Path) -> float:
     residuals = []
     for out in (a, b):
         encoder = encoders.build(6, 16, settings().design, settings().progressive)
-        encoder.load_state_dict(state.newest(out)["ema"])
+        encoder.load_state_dict(checkpoint.newest(out)["ema"])
         with torch.no_grad():
             residuals.append(encoder(x))
     return ((residuals[0] - residuals[1]).norm() / residuals[0].norm()).item()
@@ -101,7 +100,7 @@ def test_two_processes_train_as_one(runs):
 def test_another_number_of_processes_continues(runs, tmp_path, began, ends):
     shutil.copytree(runs / str(began), tmp_path / "run")
     (tmp_path / "run" / "checkpoint.pt").unlink()
-    assert state.newest(tmp_path / "run")["iteration"] == 7
+    assert checkpoint.newest(tmp_path / "run")["iteration"] == 7
     launch(ends, __file__, tmp_path / "run", ends)
     assert len(records(tmp_path / "run")) == 12
     assert apart(tmp_path / "run", runs / "1") < 0.002

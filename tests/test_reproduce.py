@@ -7,6 +7,8 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
 from restyle_lib.commands import reproduce
+from restyle_lib.evaluation import profiles
+from restyle_lib.reporting import page
 from restyle_lib.reporting.compare import compare
 
 
@@ -40,6 +42,19 @@ def test_a_notebook_that_fails_stops_the_rest(tmp_path):
     with pytest.raises(PapermillExecutionError, match="what went wrong"):
         run([failing, *others], tmp_path / "out", 1)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.ipynb"]
+
+
+def test_each_profile_has_notebooks_and_a_page_of_its_own(tmp_path, monkeypatch):
+    """What one profile ran is not what another, which may stop halfway, shows as its own."""
+    monkeypatch.setattr(profiles, "REPRODUCED", tmp_path)
+    monkeypatch.setattr(reproduce.assets, "verify", list)
+    monkeypatch.setattr(reproduce, "run_all", lambda paths, executed, *_: (executed / "run.ipynb").touch())
+    monkeypatch.setattr(page, "write", lambda profile, executed: executed)
+    monkeypatch.setattr(reproduce, "compare", lambda *_: pd.DataFrame())
+    for profile in ("smoke", "default"):
+        assert reproduce.run(profile, jobs=1) == 0
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.ipynb")}
+    assert found == {"smoke/executed/run.ipynb", "default/executed/run.ipynb"}
 
 
 def test_the_notebooks_that_are_singled_out_exist():

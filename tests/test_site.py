@@ -16,7 +16,7 @@ def source(tmp_path_factory):
 
 
 def test_links_between_pages_lead_somewhere(source):
-    """Without a build, which takes half a minute: every file that a page or a notebook names is in the sources."""
+    """Without a build, which takes over a minute: every file that a page or a notebook names is in the sources."""
     pages = [page for page in source.rglob("*") if page.suffix in (".md", ".ipynb")]
     assert len(pages) > 20
     missing = [

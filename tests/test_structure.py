@@ -1,6 +1,7 @@
 """The rooms of the house: what may import what, so that each thing has one place and can be read from below."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,3 +54,14 @@ def test_commands_start_without_what_few_of_them_need():
     code = f"import sys, restyle_lib.commands.cli; print([name for name in {slow} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
     assert result.stdout.strip() == "[]", result.stdout + result.stderr
+
+
+def test_the_table_of_tests_says_what_each_file_says():
+    """tests/README.md has a row for every file, with the first paragraph of its docstring."""
+    tests = REPOSITORY / "tests"
+    rows = re.findall(
+        r"^\| `(test_\w+\.py)` \| (.+) \|$", (tests / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    said = {path.name: ast.get_docstring(ast.parse(path.read_text())) for path in sorted(tests.glob("test_*.py"))}
+    assert dict(rows) == {name: " ".join(text.partition("\n\n")[0].split()) for name, text in said.items()}
+    assert [name for name, _ in rows] == sorted(said)

@@ -329,17 +329,6 @@ def test_python_versions_are_said_alike_everywhere():
         ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 11))
 
 
-def test_what_readme_says_to_run_leaves_the_checkout_clean():
-    """What its commands write, where no other folder is named, is ignored."""
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    written = set(re.findall(r"--out ([\w.-]+)", text)) | {"film.mp4", "runs/x", "reproduced/x", "site/x"}
-    assert {"me", "edited", "steps.mp4"} <= written
-    for name in written:
-        path = name if "." in name or "/" in name else f"{name}/photo-1024.png"
-        run = subprocess.run(["git", "check-ignore", "--quiet", path], cwd=REPOSITORY, check=False)
-        assert run.returncode == 0, f"{path} would be in `git status`"
-
-
 def test_an_installed_package_has_what_it_needs():
     """setup.py puts weights and directions into the wheel; what else the library reads at run time says so."""
     text = (REPOSITORY / "setup.py").read_text(encoding="utf-8")

@@ -29,8 +29,7 @@ from restyle_lib.inversion.refine import refine
 from restyle_lib.making.distill import trainable
 from restyle_lib.paths import WEIGHTS
 from restyle_lib.train import change, run
-from restyle_lib.training import checkpoint as state
-from restyle_lib.training import loop, objective, phases, processes, states
+from restyle_lib.training import checkpoint, loop, objective, phases, processes, states
 from restyle_lib.training.adversary import Adversary, latent_discriminator
 from restyle_lib.training.replay import Replay
 from restyle_lib.training.schedule import Schedule
@@ -111,12 +110,12 @@ def test_resume_after_kill_is_exact_to_the_bit(tmp_path, pool):
         process = start(tmp_path / "killed")
         folder = tmp_path / "killed" / "restyle-psp"
         deadline = time.monotonic() + 300
-        while (state.newest(folder) or {"iteration": 0})["iteration"] < after:
+        while (checkpoint.newest(folder) or {"iteration": 0})["iteration"] < after:
             assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()[-3000:]
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert state.newest(folder)["iteration"] < total, "the run ended before it was killed"
+        assert checkpoint.newest(folder)["iteration"] < total, "the run ended before it was killed"
     finish(start(tmp_path / "killed"))
 
     whole, killed = (tmp_path / run / "restyle-psp" for run in ("whole", "killed"))
@@ -249,6 +248,16 @@ def test_an_adversary_learns_and_remembers():
     assert torch.equal(again.network(x), adversary.network(x))
 
 
+@torch.no_grad()
+def test_the_pool_of_an_adversary_holds_codes_not_their_batches():
+    """Also those that take the place of others: a view keeps its whole batch, in memory and in each checkpoint."""
+    adversary = Adversary(latent_discriminator(8), tiny(), torch.device("cpu"))
+    for seed in range(6):
+        adversary._with_earlier(torch.randn(16, 8), torch.Generator().manual_seed(seed))
+        assert all(one.untyped_storage().nbytes() == one.nbytes for one in adversary.pool)
+    assert len(adversary.pool) == 50
+
+
 def test_losses_by_hand():
     codes = torch.zeros(2, 3, 4)
     codes[0, 1] = 1.0  # at distance 2 from slot 0
@@ -270,7 +279,7 @@ def test_nan_stops_with_a_message_and_keeps_the_checkpoint(pool, tmp_path, monke
     monkeypatch.setattr(losses, "latent", poisoned)
     with pytest.raises(FloatingPointError, match="batch 8: .*checkpoint.pt of batch 6 is still good"):
         loop.train(settings, tmp_path, pool)
-    assert state.newest(tmp_path)["iteration"] == 6
+    assert checkpoint.newest(tmp_path)["iteration"] == 6
 
 
 def test_other_settings_do_not_continue_a_run(pool, tmp_path):
@@ -281,7 +290,7 @@ def test_other_settings_do_not_continue_a_run(pool, tmp_path):
 
 def test_two_runs_do_not_write_into_one_folder(tmp_path):
     short = SHORT | {"warmup_passes": 8, "replay_passes": 0, "loop_passes": 0}
-    with state.alone(tmp_path / "restyle-psp"), pytest.raises(ValueError, match="another training goes on in"):
+    with checkpoint.alone(tmp_path / "restyle-psp"), pytest.raises(ValueError, match="another training goes on in"):
         run("restyle-psp", tmp_path, override=short)
     assert run("restyle-psp", tmp_path, override=short).exists(), "nor does a lock outlive its run"
 
@@ -289,7 +298,7 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path):
 def test_a_broken_checkpoint_is_named(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 not really")
     with pytest.raises(ValueError, match="not a checkpoint"):
-        state.newest(tmp_path)
+        checkpoint.newest(tmp_path)
 
 
 def test_a_truncated_checkpoint_gives_way_to_the_one_before(pool, tmp_path, capsys):
@@ -298,9 +307,9 @@ def test_a_truncated_checkpoint_gives_way_to_the_one_before(pool, tmp_path, caps
     whole = loop.train(settings, tmp_path / "whole", pool).state_dict()
     loop.train(settings, tmp_path / "damaged", pool)
     newest = tmp_path / "damaged" / "checkpoint.pt"
-    assert state.newest(tmp_path / "damaged")["iteration"] == 8
+    assert checkpoint.newest(tmp_path / "damaged")["iteration"] == 8
     newest.write_bytes(newest.read_bytes()[:-1000])
-    assert state.newest(tmp_path / "damaged")["iteration"] == 6
+    assert checkpoint.newest(tmp_path / "damaged")["iteration"] == 6
     again = loop.train(settings, tmp_path / "damaged", pool).state_dict()
     assert "continuing from" in capsys.readouterr().out
     assert all(torch.equal(again[name], whole[name]) for name in whole)
@@ -323,9 +332,9 @@ def test_a_full_disk_stops_with_a_message_and_keeps_the_checkpoint(pool, tmp_pat
     monkeypatch.setattr(torch, "save", save)
     with pytest.raises(OSError, match="the disk is full; make room .*checkpoint.pt of batch 6 is still good"):
         loop.train(settings, tmp_path, pool)
-    assert state.newest(tmp_path)["iteration"] == 6 and not list(tmp_path.glob(".checkpoint*"))
+    assert checkpoint.newest(tmp_path)["iteration"] == 6 and not list(tmp_path.glob(".checkpoint*"))
     loop.train(settings, tmp_path, pool)
-    assert state.newest(tmp_path)["iteration"] == 16
+    assert checkpoint.newest(tmp_path)["iteration"] == 16
 
 
 def begin_of(settings, pool) -> dict:
@@ -447,7 +456,7 @@ def test_tensorboard_shows_losses_and_strips(pool, tmp_path):
 def test_log_is_rewound_to_the_checkpoint(tmp_path):
     log = tmp_path / "log.jsonl"
     log.write_text('{"iteration": 20}\n{"iteration": 40}\n{"iteration": 60}\n{"itera')
-    state.rewind_log(log, 40)
+    checkpoint.rewind_log(log, 40)
     assert log.read_text() == '{"iteration": 20}\n{"iteration": 40}\n'
 
 

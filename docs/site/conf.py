@@ -7,7 +7,6 @@ html_title = project
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 html_theme = "furo"
 html_copy_source = False
-suppress_warnings = ["misc.highlighting_failure", "myst.header", "docutils", "myst.xref_missing"]
 
 nb_execution_mode = "off"  # notebooks are shown as `make reproduce` ran them, or without their outputs
 nb_ipywidgets_js = {}  # nothing is fetched while a page is read

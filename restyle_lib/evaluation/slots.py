@@ -1,6 +1,6 @@
 """Whether a direction does less of what nobody asked for where it moves only some of the styles.
 
-python -m restyle_lib.evaluation.slots   measures it on unseen samples of W and writes data/results/benchmark_slots.csv
+python -m restyle_lib.evaluation.slots   measures it on unseen samples of W and writes benchmark_slots.csv
 
 For each direction, the best range of slots is chosen on one half of the samples and compared with all slots on the
 other half, at equal effect: the fewer slots an edit has, the stronger it must be.
@@ -10,6 +10,7 @@ import json
 
 import pandas as pd
 import torch
+import tyro
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -19,7 +20,7 @@ from restyle_lib.faces import attributes, looks
 from restyle_lib.generators import load_generator
 from restyle_lib.inversion.edit import LOOKS, deviations, directions, edit
 from restyle_lib.inversion.inverter import Viewed
-from restyle_lib.paths import RESULTS
+from restyle_lib.paths import RESULTS, destination
 from restyle_lib.precision import best_device
 
 RANGES = ((0, 3), (4, 7), (0, 7), (2, 9))  # first and last slot
@@ -101,5 +102,13 @@ def compare(n: int = 8) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
+def main(update: bool = False) -> None:
+    """Compares them, and writes runs/measured/results/benchmark_slots.csv.
+
+    update: for maintainers: it becomes the committed table, in data/results/
+    """
+    print(save_table(compare(), destination(RESULTS, update) / "benchmark_slots.csv").to_string())
+
+
 if __name__ == "__main__":
-    print(save_table(compare(), RESULTS / "benchmark_slots.csv").to_string())
+    tyro.cli(main)

@@ -52,6 +52,7 @@ class Frozen(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, style, demodulation, weight, noise, bias, blur):
+        """What `styled` makes of the same."""
         y = styled(x, style, demodulation, weight, noise, bias, blur)
         ctx.save_for_backward(x, style, demodulation, weight, noise, bias, blur, y)
         return y

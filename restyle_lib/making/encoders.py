@@ -23,14 +23,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from restyle_lib.commands.dry_run import probe
-from restyle_lib.generators import load_generator, render_sets
+from restyle_lib.generators import embedded, render_sets
 from restyle_lib.generators.averaged import averaged
 from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.images import to_uint8
 from restyle_lib.inversion.inverter import load_inverter
 from restyle_lib.paths import WEIGHTS
 from restyle_lib.precision import autocast, best_device
-from restyle_lib.train import Job, carry_out
+from restyle_lib.train import Job, carry_out, change
 from restyle_lib.training.settings import SETTINGS, Settings
 from restyle_lib.training.sources.faces import Faces
 
@@ -47,7 +47,7 @@ def prepare(inputs: tyro.conf.Positional[Path], photographs: Path, train: int = 
                  first `train` are learned from and the next 200 kept for validation
     """
     inputs.mkdir(parents=True, exist_ok=True)
-    state = {name: value.half().contiguous() for name, value in load_generator("faces-1024").state_dict().items()}
+    state = {name: value.half().contiguous() for name, value in embedded(1024).state_dict().items()}
     save_file(state, inputs / "generator.safetensors")
     with zipfile.ZipFile(photographs) as source, zipfile.ZipFile(inputs / "photographs.zip", "w") as target:
         names = sorted(name for name in source.namelist() if name.lower().endswith((".jpg", ".png")))
@@ -102,7 +102,8 @@ def train(
                 passes = int(SAFETY * (end - time.perf_counter()) / len(names) / each)
                 print(f"{each * 1e3:.2f} ms a pass, {passes} passes for each", flush=True)
             kind = "replay_passes" if settings.replay_passes else "loop_passes"
-            settings = dataclasses.replace(settings, **{kind: passes // batch * batch})
+            settings = change(settings, {kind: passes // batch * batch})
+            assert source.crops and source.heldout, "photographs were given"
             job = Job(name, settings, source, source.heldout, {"photographs learned from": len(source.crops)})
             weights = carry_out(job, Path(states) / name, watch=until(end - 10 * (len(names) - i)))
             for path in (weights, weights.with_suffix(".json")):

@@ -5,6 +5,7 @@ python -m restyle_lib.reporting.showcase   # three minutes on two cores
 
 import pandas as pd
 import torch
+import tyro
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -16,7 +17,7 @@ from restyle_lib.images import downsample
 from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS, Inverter, load_inverter
 from restyle_lib.inversion.optimize import hybrid
 from restyle_lib.inversion.quality import QUALITY, TUNED_SIZE
-from restyle_lib.paths import FIGURES, RESULTS
+from restyle_lib.paths import FIGURES, RESULTS, destination
 from restyle_lib.precision import best_device
 from restyle_lib.reporting import figures
 
@@ -24,8 +25,11 @@ STEPS = 5
 EDIT = 2.0  # standard deviations
 
 
-def main() -> None:
-    """Writes figures/photographs.jpg, two lines for each photograph, and data/results/benchmark_showcase.csv."""
+def main(update: bool = False) -> None:
+    """Writes photographs.jpg, two lines for each photograph, and benchmark_showcase.csv, into runs/measured/.
+
+    update: for maintainers: they become the committed ones, in figures/ and data/results/
+    """
     figures.use_style()
     device = best_device()
     inverter, toons = load_inverter(FOR_PHOTOGRAPHS).to(device), rl.load_generator("toon-1024").to(device)
@@ -38,10 +42,12 @@ def main() -> None:
         for part in (list(cells)[:6], list(cells)[6:]):
             rows.append(torch.cat([cells[label] for label in part]))
             captions.append(part)
-    figures.save(figures.image_grid(rows, [""] * 6, cell=1.8, captions=captions), FIGURES / "photographs.jpg")
+    picture = destination(FIGURES, update) / "photographs.jpg"
+    figures.save(figures.image_grid(rows, [""] * 6, cell=1.8, captions=captions), picture)
     machine = measure.one_by_one(device)
     table = pd.DataFrame(records).groupby("stage", sort=False).mean(numeric_only=True).reset_index()
-    print(save_table(table.assign(n=len(names), machine=machine), RESULTS / "benchmark_showcase.csv").to_string())
+    path = destination(RESULTS, update) / "benchmark_showcase.csv"
+    print(f"{save_table(table.assign(n=len(names), machine=machine), path).to_string()}\nin {picture} and {path}")
 
 
 def shown(inverter: Inverter, toons, photo: Tensor) -> tuple[dict[str, Tensor], dict[str, dict[str, float]]]:
@@ -98,4 +104,4 @@ def picture(G, code: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,13 +26,16 @@ PARAMETER = re.compile(r"^([a-z_]\w*(?:, \w+)*):\s+(.*)$")  # of a docstring: `s
 OUTCOME = re.compile(r"^(Returns|Raises|Warns|Writes|Prints|\w+\(.*\) is called) ?")  # begins a paragraph in pages
 
 
-def build(out: Path = SITE) -> Path:
-    """Builds the site into out/html and returns its first page. Raises ImportError without the packages for it."""
+def build(out: Path = SITE, options: Sequence[str] = ()) -> Path:
+    """Builds the site into out/html and returns its first page. Raises ImportError without the packages for it.
+
+    options: for Sphinx: CI gives -W --keep-going, with which a warning is an error
+    """
     if not all(find_spec(name) for name in ("sphinx", "myst_nb", "furo", "latex2mathml")):
         raise ImportError("the site needs more packages: pip install --editable '.[docs]'")
     source, html = out / "source", out / "html"
     gather(source)
-    subprocess.run([sys.executable, "-m", "sphinx", "-q", "-b", "html", str(source), str(html)], check=True)
+    subprocess.run([sys.executable, "-m", "sphinx", "-q", "-b", "html", *options, str(source), str(html)], check=True)
     print(f"wrote {html / 'index.html'}")
     return html / "index.html"
 
@@ -173,4 +176,4 @@ def math_as_mathml() -> tuple[tuple[Callable, None], tuple[Callable, None]]:
 
 
 if __name__ == "__main__":
-    build()
+    build(options=sys.argv[1:])

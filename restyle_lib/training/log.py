@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from restyle_lib.training import checkpoint as state
+from restyle_lib.training import checkpoint
 
 
 class Log:
@@ -25,7 +25,7 @@ class Log:
 
         out.mkdir(parents=True, exist_ok=True)
         self.out, self.lines, self.watch, self.stopped = out, out / "log.jsonl", watch, False
-        state.rewind_log(self.lines, iteration)
+        checkpoint.rewind_log(self.lines, iteration)
         self.board = SummaryWriter(out / "tensorboard", purge_step=iteration + 1)
         self.bar = tqdm(initial=iteration, total=total, desc=out.name, unit="batch", smoothing=0.05)
         self.since, self.images = time.perf_counter(), 0

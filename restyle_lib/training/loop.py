@@ -14,8 +14,7 @@ from restyle_lib import encoders
 from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.encoders import TrainableEncoder
 from restyle_lib.precision import autocast
-from restyle_lib.training import checkpoint as state
-from restyle_lib.training import economy, optimizers, phases, processes, states
+from restyle_lib.training import checkpoint, economy, optimizers, phases, processes, states
 from restyle_lib.training.log import Log
 from restyle_lib.training.objective import Whole, critics_of, known
 from restyle_lib.training.replay import Replay
@@ -66,13 +65,13 @@ def train(
     saved = {"encoder": encoder, "ema": ema, "optimizer": optimizer, "replay": replay, "source": source}
     saved = saved | {"codes": critics.codes, "images": critics.images}
     saved = {name: part for name, part in saved.items() if part is not None}
-    first = state.restore(out, settings, saved) if resume else state.forget(out)
+    first = checkpoint.restore(out, settings, saved) if resume else checkpoint.forget(out)
     log_every = log_every or min(20, 1 + schedule.total // 30)
     log = Log(out, first, schedule.total, watch) if accelerator.is_main_process else None
     logged = closing(log) if log else nullcontext()  # however the run ends, its last records are written
     faces = settings.domain in DOMAINS and DOMAINS[settings.domain].faces
 
-    with state.stops_clearly(out), logged, economy.chosen(settings, encoder, source.G):
+    with checkpoint.stops_clearly(out), logged, economy.chosen(settings, encoder, source.G):
         for iteration in range(first, schedule.total):
             rng, phase = generator_for(settings.seed, iteration), schedule.phase(iteration)
             optimizers.set_rate(optimizer, schedule.lr(iteration))
@@ -107,7 +106,7 @@ def train(
                 log.validation(done, *validate(ema, source, heldout, settings.decay, faces))
             if log and (done % settings.checkpoint_every == 0 or last):
                 log.flush()
-                state.save(out, done, settings, saved)
+                checkpoint.save(out, done, settings, saved)
             if log and log.stopped:
                 break
     accelerator.wait_for_everyone()

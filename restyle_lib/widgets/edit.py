@@ -73,7 +73,8 @@ class EditPanel(ipw.VBox):
     def _restart(self, _=None) -> None:
         """Another code; what was asked of the one before is asked of this one."""
         if not self.session.inverted:
-            self.unedited, self.compared = (None, 0, None), None
+            self.unedited: tuple[Inverted | None, int, Tensor] = None, 0, torch.empty(0)
+            self.compared: tuple[Inverted, int, str] | None = None
             self.stage.before = self.stage.after = b""
             self.stage.before_label = self.stage.after_label = self.numbers.value = ""
         self.stage.hint = "" if self.session.inverted else "Invert a face first"
@@ -121,6 +122,7 @@ class EditPanel(ipw.VBox):
 
     def _save(self, make, download: Download) -> None:
         of, step, strengths, _ = self.asked
+        assert of, "the buttons rest until there is one"
         G, code = of.generator(step), of.result.latents[:, step]
         stem = f"{of.stem}-step{step}-{words(strengths).replace(', ', '-').replace(' ', '')}"
         self.session.save(download, partial(make, of, stem, G, code, edited_code(code, strengths)))

@@ -61,6 +61,7 @@ class FilmPanel(ipw.VBox):
 
     def _click(self, _) -> None:
         of, kind = self.session.inverted, self.kind.value
+        assert of, "the button rests until there is one"
         people = [of, self.session.people[self.other.value]] if kind == "morph" else [of]
         make = partial(self._make, people, kind, self.direction.value, self.seconds.value)
         self.session.run("drawing the film …", make)

@@ -136,8 +136,8 @@ def invert(session: Session, photo: Photo, method: str, steps: int, effort: Effo
         result = with_tuned(result, tuned, inverter.view(x))
         words, titles, did = f"{words} tuned", [*titles, "tuned"], [*did, "tuning"]
         show()
-    did = ", ".join(did) + (", stopped early" if session.stopping else "")
-    return f"{photo.name}: inverted in {did}; {time.perf_counter() - begin:.1f} s."
+    early = ", stopped early" if session.stopping else ""
+    return f"{photo.name}: inverted in {', '.join(did)}{early}; {time.perf_counter() - begin:.1f} s."
 
 
 def with_tuned(result: Inversion, tuned: torch.nn.Module, view: Viewed) -> Inversion:

@@ -60,6 +60,7 @@ class PhotoPanel(ipw.Box):
 
     def _choose_face(self, i: int) -> None:
         photo = self.session.photo
+        assert photo, "its faces are the ones to choose from"
         self.session.run(f"{photo.name}: opening face {i + 1} …", partial(self._show, partial(photo.of_face, i)))
 
     def _show(self, open_: Callable[[], Photo]) -> str:
@@ -80,7 +81,7 @@ class PhotoPanel(ipw.Box):
         if photo:
             self.gallery.chosen = list(self.photos).index(photo.name)
             squares = photo.squares if len(photo.squares) > 1 else ()
-            crops = [cut_square(photo.whole, square, 120) for square in squares]
+            crops = [cut_square(photo.whole, square, 120) for square in squares if photo.whole]
             self.faces.items = [{"name": f"face {i + 1}", "picture": thumbnail(crop)} for i, crop in enumerate(crops)]
             self.faces.chosen = photo.face
         self.several.layout.display = "flex" if self.faces.items else "none"

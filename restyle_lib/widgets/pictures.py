@@ -72,8 +72,8 @@ def contact_sheet(inverted: Inverted) -> Image.Image:
     pictures = [to_image(y).resize((SIZE, SIZE), Image.Resampling.LANCZOS) for y in seen]
     changes = [heatmap(y, before) for y, before in zip(seen, [seen[0], *seen], strict=False)]
     crop, titles = inverted.photo.crop.resize((SIZE, SIZE), Image.Resampling.LANCZOS), inverted.titles
-    columns = [("input", crop, None), (titles[0], pictures[0], None)]
-    columns += list(zip(titles, pictures, changes, strict=True))[1:]
+    shown: list[Image.Image | None] = [None, *changes[1:]]  # the first step has no step before it
+    columns = [("input", crop, None), *zip(titles, pictures, shown, strict=True)]
     sheet = Image.new("RGB", (len(columns) * (SIZE + GAP) + GAP, 2 * (SIZE + GAP) + CAPTION + GAP), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
     for i, (title, picture, change) in enumerate(columns):

@@ -52,12 +52,13 @@ class Photo:
 
     def of_face(self, i: int) -> "Photo":
         """Another face of the same photograph."""
-        return Photo(
-            self.name, cut_face(self.whole, self.squares[i], TUNED_SIZE, TUNED_SIZE), self.whole, self.squares, i
-        )
+        assert self.whole, "a render is a face, and has no squares"
+        crop = cut_face(self.whole, self.squares[i], TUNED_SIZE, TUNED_SIZE)
+        return Photo(self.name, crop, self.whole, self.squares, i)
 
     def with_face(self, image: torch.Tensor, before: torch.Tensor | None = None) -> Image.Image:
         """The photograph with another face [1, 3, s, s] at its place, see `faces.paste.paste`."""
+        assert self.whole, "a render has no photograph around it"
         return paste(self.whole, self.squares[self.face], image, before)
 
 
@@ -117,7 +118,7 @@ class Session(traitlets.HasTraits):
     message = traitlets.Tuple(default_value=("", "", ""))
     """A line to show, its kind ("", "quiet" or "error"), details to unfold."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.observe(self._remember, "inverted")
         self.people: dict[str, Inverted] = {}

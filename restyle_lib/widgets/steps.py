@@ -7,6 +7,7 @@ from pathlib import Path
 import ipywidgets as ipw
 from safetensors.torch import save
 
+from restyle_lib.generators.mobile import MobileGenerator
 from restyle_lib.images import to_image
 from restyle_lib.inversion.tune import save_tuned
 from restyle_lib.precision import autocast
@@ -104,6 +105,7 @@ class StepsPanel(ipw.VBox):
         )
 
     def _tuned(self, of: Inverted, step: int) -> tuple[str, bytes]:
+        assert isinstance(of.tuned, MobileGenerator), "its button is shown where there is one"
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{of.stem}-generator.safetensors"
             save_tuned(path, of.tuned, of.result.latents[:, -1])
