@@ -329,7 +329,7 @@ SAYS = {
     "claims.pkl": "truncated",
     "truncated.pkl": "truncated",
     "plain.pkl": "no G_ema",
-    "bomb.pt": "compressed archive",
+    "bomb.pt": ": a compressed archive.*unpack it",
     "archive.pt": "not a checkpoint",
     "expanded.pt": "larger than its data",
     "header.safetensors": "not a checkpoint|damaged",

@@ -79,14 +79,16 @@ def read(path: Path) -> tuple[str, dict]:
 
 
 def _check_zip(path: Path, size: int) -> None:
-    """Refuses archives that torch did not write: compressed, or larger inside than outside (zip bombs)."""
+    """Raises for archives that torch did not write: compressed, or larger inside than outside (zip bombs)."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except zipfile.BadZipFile as error:
         raise CheckpointError(f"{path}: a truncated archive ({error}); download it again") from error
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(e.file_size for e in entries) > size:
-        raise CheckpointError(f"{path}: refused: a compressed archive, which checkpoints never are")
+        raise CheckpointError(
+            f"{path}: a compressed archive, which no checkpoint is; if there is one in it, unpack it and give that"
+        )
     if not any(entry.filename.endswith("data.pkl") for entry in entries):
         raise CheckpointError(f"{path}: a zip archive, but not a checkpoint")
 
