@@ -127,6 +127,13 @@ def rosinality_16() -> dict[str, torch.Tensor]:
     return {key.removeprefix("decoder."): tensor for key, tensor in state_dict(keys, 1).items()}
 
 
+def test_hyperstyles_w_encoder_adds_the_mean_whatever_its_options_say():
+    content = {"state_dict": {}, "opts": {"encoder_type": "WEncoder", "start_from_latent_avg": False}}
+    assert checkpoints.adds_mean(content)
+    content["opts"]["encoder_type"] = "BackboneEncoderUsingLastLayerIntoW"
+    assert not checkpoints.adds_mean(content)
+
+
 def test_a_missing_mean_code_is_estimated_with_a_notice(tmp_path):
     torch.save({"g_ema": rosinality_16()}, tmp_path / "g.pt")
     with pytest.warns(UserWarning, match="estimated from 100,000 samples"):

@@ -253,8 +253,11 @@ def adds_mean(content: Mapping) -> bool:
     first = ("encoder.conv1.weight", "encoder.input_layer.0.weight")
     if any(content["state_dict"][name].shape[1] != 3 for name in first if name in content["state_dict"]):
         return True
-    known = options(content).get("start_from_latent_avg")
-    return bool(known) if known is not None else content.get("latent_avg") is not None or not content.get("opts")
+    opts = options(content)
+    if opts.get("encoder_type") == "WEncoder":  # HyperStyle adds the mean to its codes without asking
+        return True
+    known = opts.get("start_from_latent_avg")
+    return bool(known) if known is not None else content.get("latent_avg") is not None or not opts
 
 
 @torch.no_grad()
