@@ -56,17 +56,11 @@ class Runs:
         return self.call
 
 
-def small(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors cut to at most eight of what they have more than sixteen of: they still fit each other."""
-    cut = {key: x[tuple(slice(8 if n > 16 else n) for n in x.shape)] for key, x in tensors.items()}
-    return {key: x.clone().contiguous() for key, x in cut.items()}
-
-
 def true_files(folder: Path) -> dict[str, bytes]:
     """Small files of every format that the readers know, by name; openvino.xml and .bin belong together."""
     import os
 
-    from official import ada_tensors, as_modules, made_up, reference, write_ada_pickle
+    from official import ada_tensors, as_modules, made_up, reference, small, write_ada_pickle
     from safetensors.torch import save
 
     from restyle_lib.checkpoints.packing import pack
