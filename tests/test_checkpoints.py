@@ -364,6 +364,15 @@ def test_official_inverters_under_other_keys(tmp_path):
     assert torch.equal(inverter.invert(x, 1).latents, expected) and inverter.domain.name == "own"
 
 
+@pytest.mark.parametrize("kind", ["ada", "rosinality"])
+def test_decoders_of_cars_keep_their_rows(kind, tmp_path):
+    state = {f"decoder.{name}": x for name, x in small_generator(kind).items()}
+    content = {"state_dict": state, "opts": {"dataset_type": "cars_encode"}, "latent_avg": torch.ones(8)}
+    G = rl.load_generator(_saved(tmp_path, content))
+    assert G.resolution == (12, 16) and (G.w_avg == 1).all()
+    assert G.synthesize(torch.randn(1, 8)).shape == (1, 3, 12, 16)
+
+
 def test_hyperstyles_w_encoder_adds_the_mean_whatever_its_options_say():
     content = {"state_dict": {}, "opts": {"encoder_type": "WEncoder", "start_from_latent_avg": False}}
     assert checkpoints.adds_mean(content)

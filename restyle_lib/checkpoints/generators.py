@@ -201,7 +201,8 @@ def _built(
     if kind == "stylegan3":
         return stylegan3.from_nvidia(tensors, settings)
     if kind == "ada":
-        return stylegan2.from_ada(tensors, **settings or {})
+        G = stylegan2.from_ada(tensors, **settings or {})
+        return stylegan2.keeping_rows(G, rows) if rows else G
     return stylegan2.from_rosinality(tensors, rows)
 
 
