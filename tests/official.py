@@ -105,18 +105,26 @@ def ada_tensors(meta: dict) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def small(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors cut to at most eight of what they have more than sixteen of: they still fit each other."""
+    cut = {key: x[tuple(slice(8 if n > 16 else n) for n in x.shape)] for key, x in tensors.items()}
+    return {key: x.clone().contiguous() for key, x in cut.items()}
+
+
 def write_ada_pickle(
     path: Path,
     tensors: dict[str, torch.Tensor],
     protocol: int = 3,
     tuned: dict | None = None,
     settings: dict | None = None,
+    attributes: dict | None = None,
     **synthesis_kwargs,
 ) -> None:
     """Writes tensors as NVIDIA's code would: nested persistent modules in an EasyDict, with their source code.
 
     tuned: instead as pivotal tuning does: G itself, by torch.save with these options
     settings: other arguments that G was made with; StyleGAN3 has its synthesis' among them
+    attributes: of every layer and block
     """
     persistence, util = types.ModuleType("torch_utils.persistence"), types.ModuleType("dnnlib.util")
 
@@ -139,7 +147,7 @@ def write_ada_pickle(
             kwargs = EasyDict()
             if self.name == "Generator":
                 kwargs = EasyDict(settings or {}, synthesis_kwargs=EasyDict(synthesis_kwargs))
-            state = self.parts | {"_init_args": (), "_init_kwargs": kwargs, "training": False}
+            state = (attributes or {}) | self.parts | {"_init_args": (), "_init_kwargs": kwargs, "training": False}
             meta = EasyDict(type="class", version=6, module_src="raise SystemExit('run!')", class_name=self.name)
             meta["state"] = state
             return _reconstruct_persistent_obj, (meta,)

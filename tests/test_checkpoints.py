@@ -18,7 +18,9 @@ import numpy as np
 import per_sample
 import pytest
 import safetensors.torch
+import stylegan3_published
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from official import (
@@ -28,15 +30,16 @@ from official import (
     inverter_checkpoint,
     made_up,
     reference,
+    small,
     state_dict,
     write_ada_pickle,
 )
 
 import restyle_lib as rl
 from restyle_lib.checkpoints import generators as checkpoints
-from restyle_lib.checkpoints import inert
+from restyle_lib.checkpoints import inert, state_dicts
 from restyle_lib.checkpoints.generators import CheckpointError
-from restyle_lib.generators import stylegan2
+from restyle_lib.generators import stylegan2, stylegan3
 from restyle_lib.generators.frozen import double
 from restyle_lib.images import downsample
 from restyle_lib.inversion.inverter import Viewed, convert
@@ -125,6 +128,256 @@ def test_half_precision_models_keep_their_clamp(tmp_path):
 def rosinality_16() -> dict[str, torch.Tensor]:
     keys = {k: s for k, s in reference("psp_ffhq_16")[1]["keys"].items() if k.startswith("decoder.")}
     return {key.removeprefix("decoder."): tensor for key, tensor in state_dict(keys, 1).items()}
+
+
+def small_generator(kind: str) -> dict[str, torch.Tensor]:
+    """The tensors of a generator of 16 px and few channels, as each of the three programs names them."""
+    if kind == "stylegan3":
+        return stylegan3_published.tensors(16, num_layers=4, channel_base=256, channel_max=8, w_dim=8)
+    if kind == "ada":
+        return small(ada_tensors(reference("ada_16")[1]))
+    return small(generator_state(16, 2, torch.Generator().manual_seed(0)))
+
+
+BUILT = {"rosinality": stylegan2.from_rosinality, "ada": stylegan2.from_ada, "stylegan3": stylegan3.from_nvidia}
+
+
+@torch.no_grad()
+def assert_opens(path: Path, kind: str, tensors: dict[str, torch.Tensor]) -> None:
+    """The file is a generator that draws what that of these tensors does; a mean that is not there is estimated."""
+    G, expected = rl.load_generator(path), BUILT[kind](tensors)
+    codes = torch.randn(1, expected.n_styles, 8)
+    assert torch.equal(G.synthesize(codes), expected.synthesize(codes))
+    assert G.w_avg.abs().max() > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*stores no latent_avg")
+@pytest.mark.parametrize("kind", BUILT)
+@pytest.mark.parametrize("key", [None, *state_dicts.NAMES])
+def test_tensors_under_any_customary_key(key, kind, tmp_path):
+    """In the file itself, or as its entry, or with the key before their names; also of training on several GPUs."""
+    tensors = small_generator(kind)
+    prefixed = {f"{key or 'module'}.{name}": x for name, x in tensors.items()}
+    for content in ({key: tensors} if key else tensors, prefixed, {"state_dict": prefixed}):
+        assert_opens(_saved(tmp_path, content), kind, tensors)
+
+
+@pytest.mark.filterwarnings("ignore:.*stores no latent_avg")
+@pytest.mark.parametrize("kind", BUILT)
+def test_tensors_in_other_files(kind, tmp_path):
+    """Safetensors of other programs, in fp16 too, bare pickles, and what our own errors advise."""
+    tensors = small_generator(kind)
+    safetensors.torch.save_file({f"module.{name}": x for name, x in tensors.items()}, tmp_path / "theirs.safetensors")
+    assert_opens(tmp_path / "theirs.safetensors", kind, tensors)
+    for name in ("G_ema", "params_ema"):
+        (tmp_path / "pickled.pkl").write_bytes(pickle.dumps({name: tensors}))
+        assert_opens(tmp_path / "pickled.pkl", kind, tensors)
+    if kind != "stylegan3":  # whose filters are compared with those of their design
+        half = {name: x.half() for name, x in tensors.items()}
+        safetensors.torch.save_file(half, tmp_path / "half.safetensors", {"format": "pt"})
+        assert_opens(tmp_path / "half.safetensors", kind, {name: x.float() for name, x in half.items()})
+    G = rl.load_generator(_saved(tmp_path, {"g_ema": tensors, "latent_avg": torch.full((8,), 0.5)}))
+    assert (G.w_avg == 0.5).all() and "g_ema" in checkpoints.AS_TENSORS and "latent_avg" in checkpoints.AS_TENSORS
+
+
+def test_of_several_generators_the_average_of_training_opens(tmp_path):
+    tensors = small_generator("ada")
+    other = {name: torch.zeros_like(x) for name, x in tensors.items()}
+    for content in (
+        {"G": other, "D": {}, "G_ema": tensors},
+        {"generator": other, "ema": tensors},
+        other | _under("ema"),
+    ):
+        assert_opens(_saved(tmp_path, content), "ada", tensors)
+
+
+def _under(name: str) -> dict[str, torch.Tensor]:
+    return {f"{name}.{key}": x for key, x in small_generator("ada").items()}
+
+
+def published_ada(tensors: dict[str, torch.Tensor], codes: torch.Tensor, clamp: float | None) -> torch.Tensor:
+    """StyleGAN2's synthesis from NVIDIA's tensors, as stylegan2-ada-pytorch defines it, in float64 and image by image.
+
+    codes [B, k, w] -> [B, 3, s, s]
+    """
+    t, images = {name: x.double() for name, x in tensors.items()}, []
+    row = torch.tensor([1.0, 3, 3, 1], dtype=torch.float64)
+    blur = (torch.outer(row, row) / 16)[None, None]
+    bounded = (lambda x: x) if clamp is None else (lambda x: x.clamp(-clamp, clamp))
+
+    def enlarged(x):
+        wide = torch.zeros(1, x.shape[1], 2 * x.shape[2], 2 * x.shape[3], dtype=x.dtype)
+        wide[:, :, ::2, ::2] = x
+        return F.conv2d(F.pad(wide, (2, 1, 2, 1)), blur.repeat(x.shape[1], 1, 1, 1), groups=x.shape[1])
+
+    def style(name, w):
+        weight = t[f"{name}.affine.weight"]
+        return weight @ w / weight.shape[1] ** 0.5 + t[f"{name}.affine.bias"]
+
+    def layer(name, x, w, up):
+        kernel = t[f"{name}.weight"] * style(name, w)[None, :, None, None]
+        kernel = kernel / (kernel.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
+        if up:  # zeros between the pixels, the kernel, the blur
+            x = F.conv_transpose2d(x, kernel.transpose(0, 1), stride=2)
+            x = F.conv2d(F.pad(x, (1, 1, 1, 1)), blur.repeat(len(kernel), 1, 1, 1), groups=len(kernel))
+        else:
+            x = F.conv2d(x, kernel, padding=1)
+        if f"{name}.noise_const" in t:
+            x = x + t[f"{name}.noise_const"] * t[f"{name}.noise_strength"]
+        return bounded(F.leaky_relu(x + t[f"{name}.bias"][:, None, None], 0.2) * 2**0.5)
+
+    for w in codes.double():
+        x, image, size, slot = t["synthesis.b4.const"][None], 0, 4, 0
+        while f"synthesis.b{size}.conv1.weight" in t:
+            for name in ("conv0", "conv1") if size > 4 else ("conv1",):
+                x, slot = layer(f"synthesis.b{size}.{name}", x, w[slot], up=name == "conv0"), slot + 1
+            rgb = f"synthesis.b{size}.torgb"
+            kernel = t[f"{rgb}.weight"] * (style(rgb, w[slot]) / x.shape[1] ** 0.5)[None, :, None, None]
+            image = bounded(F.conv2d(x, kernel) + t[f"{rgb}.bias"][:, None, None]) + (
+                enlarged(image) if slot > 1 else 0
+            )
+            size *= 2
+        images.append(image)
+    return torch.cat(images)
+
+
+@pytest.mark.parametrize("clamp", [None, 0.5])
+@pytest.mark.parametrize("noise", [True, False])
+@torch.no_grad()
+def test_nvidias_generators_of_few_channels(clamp, noise, tmp_path):
+    """A channel base that is narrow throughout, with and without noise and clamp, against a formulation in float64."""
+    tensors = {}
+    for name, x in ada_tensors(reference("ada_16")[1]).items():
+        place = int(name.split(".")[1][1:]) if name.startswith("synthesis.b") else 0
+        own, before = {0: 512, 4: 24, 8: 12, 16: 6}[place], {0: 512, 4: 24, 8: 24, 16: 12}[place]
+        c_in = before if ".conv0." in name else own
+        if place and not name.endswith((".noise_const", ".noise_strength")):
+            if ".affine." in name:
+                x = x[:c_in]
+            elif name.endswith(".weight"):
+                x = x[: 3 if ".torgb." in name else own, :c_in]
+            elif ".torgb." not in name:
+                x = x[:own]
+        if noise or ".noise" not in name:
+            tensors[name] = x.clone().contiguous()
+    write_ada_pickle(tmp_path / "narrow.pkl", tensors, conv_clamp=clamp)
+    G = rl.load_generator(tmp_path / "narrow.pkl")
+    codes = torch.randn(2, G.n_styles, 512)
+    expected = published_ada(tensors, codes, clamp)
+    assert (G.synthesize(codes) - expected).abs().max() < 1e-4 * expected.std()
+    assert (per_sample.synthesize(G, codes) - expected).abs().max() < 1e-4 * expected.std()
+    assert torch.equal(G.synthesize(codes, "none"), G.synthesize(codes)) != noise
+
+
+def test_the_clamp_of_the_layers_counts(tmp_path):
+    """Theirs is what NVIDIA's code uses; stylegan3's repository keeps it among the arguments of G itself."""
+    tensors, path = small_generator("ada"), tmp_path / "network.pkl"
+    for words, clamp in (
+        ({"attributes": {"conv_clamp": 256}}, 256),
+        ({"attributes": {"conv_clamp": 256}, "conv_clamp": 1}, 256),
+        ({"attributes": {"conv_clamp": None}, "conv_clamp": 1}, None),
+        ({"settings": {"conv_clamp": 256}}, 256),
+        ({"conv_clamp": 256}, 256),
+        ({}, None),
+    ):
+        write_ada_pickle(path, tensors, **words)
+        assert rl.load_generator(path).clamp == clamp
+    write_ada_pickle(path, tensors, tuned={}, attributes={"conv_clamp": 256})
+    assert rl.load_generator(path).clamp == 256
+
+
+@pytest.mark.parametrize("kind", ["ada", "stylegan3"])
+def test_nvidias_generators_without_a_mean(kind, tmp_path):
+    tensors = small_generator(kind)
+    del tensors["mapping.w_avg"]
+    write_ada_pickle(tmp_path / "network.pkl", tensors)
+    with pytest.warns(UserWarning, match="estimated from 100,000 samples"):
+        G = rl.load_generator(tmp_path / "network.pkl")
+    with torch.no_grad():
+        w = G.map(torch.randn(10_000, 8))
+    assert ((w.mean(0) - G.w_avg).abs() < 6 * w.std(0) / 100).all()
+
+
+@pytest.mark.parametrize("kind", ["ada", "rosinality"])
+def test_images_of_one_channel_are_named(kind, tmp_path):
+    rgb = "torgb.weight" if kind == "ada" else "to_rgb"
+    cut = {"ada": lambda x: x[:1], "rosinality": lambda x: x[:, :1]}[kind]
+    tensors = {
+        name: cut(x).clone() if rgb in name and name.endswith(("conv.weight", "torgb.weight")) else x
+        for name, x in small_generator(kind).items()
+    }
+    with pytest.raises(CheckpointError, match="its images have 1 channels, not 3") as caught:
+        rl.load_generator(_saved(tmp_path, tensors))
+    assert "\n" not in str(caught.value)
+
+
+STRANGERS = {
+    "hypernetwork": ({"hypernet.x.weight", "decoder.conv1.conv.weight", "encoder.conv1.weight"}, "a HyperStyle"),
+    "encoder": ({"encoder.conv1.weight", "encoder.styles.0.linear.weight"}, "an encoder without its generator; save"),
+    "of several GPUs": ({"module.encoder.conv1.weight"}, "an encoder without its generator"),
+    "pSp's encoder": ({"input_layer.0.weight", "styles.0.linear.weight"}, "an encoder without its generator"),
+    "W encoder": ({"input_layer.0.weight", "linear.weight"}, "an encoder without its generator"),
+    "ir_se50": ({"input_layer.0.weight", "output_layer.3.weight"}, "a face recognition network .*--backbone"),
+    "resnet34": ({"conv1.weight", "layer1.0.conv1.weight", "fc.weight"}, "a ResNet of torchvision's .*--backbone"),
+    "moco": ({"module.encoder_q.conv1.weight"}, "a MoCo network, .*--moco"),
+    "anything": ({"lstm.weight"}, "the entries"),
+}
+
+
+@pytest.mark.parametrize("key", [None, "state_dict", "model"])
+@pytest.mark.parametrize("name", STRANGERS)
+def test_other_networks_are_called_by_their_names(name, key, tmp_path):
+    names, words = STRANGERS[name]
+    tensors = {name: torch.zeros(1) for name in names}
+    path = _saved(tmp_path, {key: tensors, "opts": {}} if key else tensors)
+    for load in (rl.load_generator, rl.load_inverter):
+        if name == "hypernetwork" and load is rl.load_generator:
+            continue  # its generator opens
+        with pytest.raises(CheckpointError, match=f"(no generator in it|not an inverter); it holds {words}") as caught:
+            load(path)
+        assert "\n" not in str(caught.value) and "refused" not in str(caught.value)
+
+
+def test_the_generator_of_a_hypernetwork_opens(tmp_path):
+    state = {f"decoder.{name}": x for name, x in small_generator("rosinality").items()}
+    state["hypernet.refinement_blocks.0.weight"] = torch.zeros(1)
+    opts = {"dataset_type": "ffhq_hypernet_encode", "output_size": 16}
+    path = _saved(tmp_path, {"state_dict": state, "opts": opts, "latent_avg": torch.full((6, 8), 0.5)})
+    assert (rl.load_generator(path).w_avg == 0.5).all()
+    with pytest.raises(CheckpointError, match="not an inverter; it holds a HyperStyle hypernetwork"):
+        rl.load_inverter(path)
+
+
+def test_official_inverters_under_other_keys(tmp_path):
+    """Of several GPUs, as "model", and as a bare state dict, which cannot say whether it is e4e's."""
+    content = one_pass(start_from_latent_avg=True) | {"latent_avg": torch.full((6, 512), 0.25)}
+    state, opts, x = content["state_dict"], content["opts"], torch.rand(1, 3, 256, 256) * 2 - 1
+    expected = rl.load_inverter(_saved(tmp_path, content)).invert(x, 1).latents
+    of_gpus = {f"module.{name}": value for name, value in state.items()}
+    beside = {"opts": opts, "latent_avg": content["latent_avg"]}
+    for other in ({"state_dict": of_gpus} | beside, {"model": state} | beside, of_gpus | beside):
+        assert torch.equal(rl.load_inverter(_saved(tmp_path, other)).invert(x, 1).latents, expected)
+    tensors = {name: value.clone().contiguous() for name, value in state.items()}
+    safetensors.torch.save_file(tensors | {"latent_avg": content["latent_avg"]}, tmp_path / "theirs.safetensors")
+    with pytest.warns(UserWarning, match="taken for pSp's"):
+        inverter = rl.load_inverter(tmp_path / "theirs.safetensors")
+    assert torch.equal(inverter.invert(x, 1).latents, expected) and inverter.domain.name == "own"
+
+
+@pytest.mark.parametrize("kind", ["ada", "rosinality"])
+def test_decoders_of_cars_keep_their_rows(kind, tmp_path):
+    state = {f"decoder.{name}": x for name, x in small_generator(kind).items()}
+    content = {"state_dict": state, "opts": {"dataset_type": "cars_encode"}, "latent_avg": torch.ones(8)}
+    G = rl.load_generator(_saved(tmp_path, content))
+    assert G.resolution == (12, 16) and (G.w_avg == 1).all()
+    assert G.synthesize(torch.randn(1, 8)).shape == (1, 3, 12, 16)
+
+
+def test_hyperstyles_w_encoder_adds_the_mean_whatever_its_options_say():
+    content = {"state_dict": {}, "opts": {"encoder_type": "WEncoder", "start_from_latent_avg": False}}
+    assert checkpoints.adds_mean(content)
+    content["opts"]["encoder_type"] = "BackboneEncoderUsingLastLayerIntoW"
+    assert not checkpoints.adds_mean(content)
 
 
 def test_a_missing_mean_code_is_estimated_with_a_notice(tmp_path):
@@ -281,7 +534,7 @@ def hostile(folder) -> dict[str, bytes]:
             }
         ),
         "list-of-weights.pt": _bytes({"g_ema": [1, 2]}),
-        "list-of-options.pt": _bytes({"state_dict": {}, "opts": [1]}),
+        "list-of-options.pt": _bytes({"state_dict": {"decoder.conv1.conv.weight": torch.zeros(1)}, "opts": [1]}),
         "shared-modules.pkl": modules_within_modules(levels=16),
         "archive-in-pickle.pkl": pickle.dumps({"G_ema": StorageFromBytes(good.getvalue())}, protocol=3),
         "missing-keys.pt": _bytes({"g_ema": fewer}),
@@ -324,12 +577,12 @@ SAYS = {
     "global.pkl": r"refused.*subprocess\.Popen",
     "stack-global.pkl": r"refused.*os\.system",
     "persistent.pkl": "refused.*outside the file",
-    "memo.pkl": "no G_ema",
-    "recursive.pkl": "no G_ema",
+    "memo.pkl": "a pickled object .list., not a network",
+    "recursive.pkl": "a pickled object .list., not a network",
     "claims.pkl": "truncated",
     "truncated.pkl": "truncated",
-    "plain.pkl": "no G_ema",
-    "bomb.pt": "compressed archive",
+    "plain.pkl": "holds the entries weights",
+    "bomb.pt": ": a compressed archive.*unpack it",
     "archive.pt": "not a checkpoint",
     "expanded.pt": "larger than its data",
     "header.safetensors": "not a checkpoint|damaged",
@@ -337,7 +590,7 @@ SAYS = {
     "bad-settings.safetensors": "fit no known network",
     "huge-settings.safetensors": "fit no known network",
     "unbounded.safetensors": "fit no known network .larger than any StyleGAN2",
-    "list-of-weights.pt": "fit no known network",
+    "list-of-weights.pt": "holds the entries g_ema",
     "list-of-options.pt": "fit no known network",
     "shared-modules.pkl": "contain one another",
     "archive-in-pickle.pkl": "not made of plain bytes",

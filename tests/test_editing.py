@@ -75,7 +75,10 @@ def test_files_that_hold_no_direction_say_so(tmp_path):
     torch.save(torch.zeros(3, 4, 512), tmp_path / "deep.pt")
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     (tmp_path / "text.pt").write_text("age")
-    says = {"two.pt": "holds", "deep.pt": "holds", "objects.npy": "not an array", "text.pt": "not a checkpoint"}
+    np.save(tmp_path / "damaged.npy", np.ones(512, np.float32))
+    (tmp_path / "damaged.npy").write_bytes((tmp_path / "damaged.npy").read_bytes().replace(b"}", b" "))
+    says = {"damaged.npy": "not an array"}
+    says |= {"two.pt": "holds", "deep.pt": "holds", "objects.npy": "not an array", "text.pt": "not a checkpoint"}
     for name, words in says.items() | {("missing.npy", "no such file")}:
         with pytest.raises(ValueError, match=words) as caught:
             rl.edit(torch.zeros(1, 512), tmp_path / name)

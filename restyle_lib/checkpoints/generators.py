@@ -19,13 +19,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from restyle_lib.assets import AssetError
-from restyle_lib.checkpoints import inert, nvidia_pickle
+from restyle_lib.checkpoints import inert, nvidia_pickle, state_dicts
 from restyle_lib.checkpoints.domains import Domain, of_dataset
 from restyle_lib.generators import stylegan2, stylegan3
 from restyle_lib.generators.stylegan2 import StyleGAN2
 from restyle_lib.generators.stylegan3 import StyleGAN3
 from restyle_lib.paths import save_atomically
 
+OURS = "restyle-companion "  # how the formats of our safetensors begin
 FORMATS = {StyleGAN2: "restyle-companion stylegan2 1", StyleGAN3: "restyle-companion stylegan3 1"}
 INVERTER_FORMAT = "restyle-companion full-size inverter 1"
 LARGEST_HEADER = 100 * 2**20
@@ -40,7 +41,8 @@ class CheckpointError(ValueError):
 def read(path: Path) -> tuple[str, dict]:
     """What the file at `path` holds: ("safetensors", {metadata, tensors}), ("torch", content), or a network of NVIDIA.
 
-    The last is ("ada", {tensors, clamp}) or ("stylegan3", {tensors, settings}), see `nvidia_pickle`.
+    The last is ("ada" or "stylegan3", {tensors, settings}), see `nvidia_pickle`. Safetensors of other programs are
+    "torch" too: a state dict.
 
     Raises CheckpointError in one line for anything else: missing, empty, an HTML page, truncated, hostile.
     """
@@ -58,7 +60,10 @@ def read(path: Path) -> tuple[str, dict]:
         if len(head) > 9 and 2 <= struct.unpack("<Q", head[:8])[0] <= min(size, LARGEST_HEADER) and head[8:9] == b"{":
             with safe_open(path, "pt") as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (a file, not a dict)
-                return "safetensors", {"metadata": file.metadata() or {}, "tensors": tensors}
+                metadata = file.metadata() or {}
+            if metadata.get("format", "").startswith(OURS):
+                return "safetensors", {"metadata": metadata, "tensors": tensors}
+            return "torch", tensors
         if head.startswith(b"PK"):
             _check_zip(path, size)
             return _read_torch(path)
@@ -79,14 +84,16 @@ def read(path: Path) -> tuple[str, dict]:
 
 
 def _check_zip(path: Path, size: int) -> None:
-    """Refuses archives that torch did not write: compressed, or larger inside than outside (zip bombs)."""
+    """Raises for archives that torch did not write: compressed, or larger inside than outside (zip bombs)."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except zipfile.BadZipFile as error:
         raise CheckpointError(f"{path}: a truncated archive ({error}); download it again") from error
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(e.file_size for e in entries) > size:
-        raise CheckpointError(f"{path}: refused: a compressed archive, which checkpoints never are")
+        raise CheckpointError(
+            f"{path}: a compressed archive, which no checkpoint is; if there is one in it, unpack it and give that"
+        )
     if not any(entry.filename.endswith("data.pkl") for entry in entries):
         raise CheckpointError(f"{path}: a zip archive, but not a checkpoint")
 
@@ -111,50 +118,47 @@ def _read_torch(path: Path) -> tuple[str, dict]:
 
 
 def _of_stand_ins(content, names: set[str]) -> tuple[str, dict]:
-    """What a file of torch.save holds that pickled whole objects: networks become their tensors.
+    """What a pickle holds that is of whole objects, or of plain data: networks become their tensors.
 
-    Raises UnreadablePickle where there is no network in it.
+    Raises UnreadablePickle where it is one object that is no network, or where all networks in it are unknown ones.
     """
+    nvidia_pickle.not_of_tensorflow(names)
     if inert.is_module(content):
-        content = {"G_ema": content}
+        return _of_module(content)
     if not isinstance(content, dict):
         named = ", ".join(sorted(names)[:3]) or type(content).__name__
         raise inert.UnreadablePickle(f"a pickled object ({named}), not a network; {AS_TENSORS}")
-    for name in ("G_ema", "g_ema", "G"):
-        if inert.is_module(content.get(name)):
-            kind, found = _of_module(content[name])
-            given = content.get("latent_avg")
-            if kind == "torch" and "g_ema" in found and given is not None:
-                found["latent_avg"] = given.tensor() if isinstance(given, inert.Array) else given
-            return kind, found
-    found = {}
-    for name, value in content.items():
-        if inert.is_module(value):
-            value = inert.tensors(value)
-        found[name] = value.tensor() if isinstance(value, inert.Array) else value
+    found = {name: value.tensor() if isinstance(value, inert.Array) else value for name, value in content.items()}
+    modules: list[inert.Inert] = [content[name] for name in state_dicts.NAMES if inert.is_module(content.get(name))]
+    for module in modules:
+        if state_dicts.generator(tensors := inert.tensors(module)) or state_dicts.official(tensors):
+            kind, network = _of_module(module)
+            mean = found.get("latent_avg")
+            return kind, network if mean is None else network | {"latent_avg": mean}
+    found |= {name: inert.tensors(value) for name, value in content.items() if inert.is_module(value)}
+    if modules and not (state_dicts.generator(found) or state_dicts.official(found)):
+        return _of_module(modules[0])  # raises, and says what it is
     return "torch", found
 
 
 def _of_module(module: inert.Inert) -> tuple[str, dict]:
     """A network that was pickled as a whole: NVIDIA's generator, rosinality's, or an official encoder with it."""
     tensors = inert.tensors(module)
+    if not tensors:
+        raise inert.UnreadablePickle(f"a pickled network without tensors; {AS_TENSORS}")
     if any(name.startswith("decoder.") for name in tensors):
         state = module.state
         return "torch", {"state_dict": tensors, "opts": state.get("opts"), "latent_avg": state.get("latent_avg")}
-    if "conv1.conv.weight" in tensors:
+    if state_dicts.kind_of(tensors) == "rosinality":
         return "torch", {"g_ema": tensors}
-    if not tensors:
-        raise inert.UnreadablePickle(f"a pickled network without tensors; {AS_TENSORS}")
-    return nvidia_pickle.generator(module)
+    return nvidia_pickle.generator(module, tensors)
 
 
 def _read_pickle(path: Path) -> tuple[str, dict]:
     """A bare pickle is NVIDIA's, or torch's format of before 2020, whose first object is a magic number."""
     with path.open("rb") as file:
         legacy = file.read(len(inert.LEGACY)) == inert.LEGACY
-    if legacy:
-        return _read_torch(path)
-    return nvidia_pickle.read(path)
+    return _read_torch(path) if legacy else _of_stand_ins(*inert.read(path))
 
 
 def to_generator(path: Path) -> StyleGAN2 | StyleGAN3:
@@ -168,36 +172,44 @@ def to_generator(path: Path) -> StyleGAN2 | StyleGAN3:
 def generator_in(path: Path, kind: str, content: dict) -> StyleGAN2 | StyleGAN3:
     """As `to_generator`, of what `read` found in the file at `path`."""
     with fitting(path):
-        if kind == "torch" and (bare := bare_stylegan3(content)):
-            kind, content = "stylegan3", {"tensors": bare, "settings": {}}
-        if kind in ("ada", "stylegan3"):
-            if (embedding := content["tensors"].get("mapping.embed.weight")) is not None:
-                warnings.warn(
-                    f"{path} is of {embedding.shape[1]} classes; inversion needs to know none, samples are of class 0",
-                    stacklevel=2,
-                )
-            if kind == "stylegan3":
-                return stylegan3.from_nvidia(content["tensors"], content["settings"])
-            return stylegan2.from_ada(content["tensors"], content["clamp"])
         if kind == "safetensors":
             return _generator_from_safetensors(path, content)
-        if isinstance(content, Mapping) and "g_ema" in content:
-            return _with_mean(stylegan2.from_rosinality(content["g_ema"]), content.get("latent_avg"), path)
-        if isinstance(content, Mapping) and "state_dict" in content:
-            return decoder(content, path)
-    raise CheckpointError(f"{path}: no generator in it; {_describe(content)}")
+        mean = content.get("latent_avg") if isinstance(content, Mapping) else None
+        if kind != "torch":
+            G = _built(path, kind, content["tensors"], content["settings"])
+            return _with_mean(G, _mean(mean, content["tensors"]), path)
+        if found := state_dicts.generator(content):
+            return _with_mean(_built(path, *found), _mean(mean, found[1]), path)
+        if network := state_dicts.official(content):
+            return decoder(network, path)
+    raise CheckpointError(f"{path}: no generator in it; it holds {state_dicts.called(content)}")
 
 
-def bare_stylegan3(content) -> Mapping[str, Tensor] | None:
-    """The tensors of a StyleGAN3 that was saved without its network, as stylegan3-editing does; None where it is not.
+def _built(
+    path: Path,
+    kind: str,
+    tensors: dict[str, Tensor],
+    settings: dict | None = None,
+    rows: tuple[float, float] | None = None,
+) -> StyleGAN2 | StyleGAN3:
+    """The generator of a kind that `state_dicts` knows; settings: of `nvidia_pickle`; rows: see `from_rosinality`."""
+    if (embedding := tensors.get("mapping.embed.weight")) is not None:
+        warnings.warn(
+            f"{path} is of {embedding.shape[1]} classes; inversion needs to know none, samples are of class 0",
+            stacklevel=3,
+        )
+    if kind == "stylegan3":
+        return stylegan3.from_nvidia(tensors, settings)
+    if kind == "ada":
+        G = stylegan2.from_ada(tensors, **settings or {})
+        return stylegan2.keeping_rows(G, rows) if rows else G
+    return stylegan2.from_rosinality(tensors, rows)
 
-    They may be all that the file holds, or be in it under a name that is usual for a generator.
-    """
-    names = ("g_ema", "G_ema", "G", "state_dict", "generator")
-    for group in (content, *(content.get(name) for name in names)) if isinstance(content, Mapping) else ():
-        if isinstance(group, Mapping) and nvidia_pickle.is_stylegan3(group):
-            return group
-    return None
+
+def _mean(given: Tensor | None, tensors: Mapping[str, Tensor]) -> Tensor | None:
+    """The mean code that a file keeps: beside its tensors, among them, or in NVIDIA's mapping network."""
+    known = (given, tensors.get("latent_avg"), tensors.get("mapping.w_avg"))
+    return next((mean for mean in known if mean is not None), None)
 
 
 @contextmanager
@@ -230,16 +242,15 @@ def decoder(content: Mapping, path: Path, domain: Domain | None = None) -> Style
     """
     opts = options(content)
     domain = domain or of_dataset(str(opts.get("dataset_type", "")))
-    tensors, mean = part(content["state_dict"], "decoder"), content.get("latent_avg")
-    if nvidia_pickle.is_stylegan3(tensors):
-        G = stylegan3.from_nvidia(tensors)
-        mean = G.w_avg.clone() if mean is None else mean
-    else:
-        G = stylegan2.from_rosinality(tensors, domain.rows)
+    tensors = part(content["state_dict"], "decoder")
+    kind = state_dicts.kind_of(tensors)
+    if kind is None:
+        raise CheckpointError(f"{path}: its decoder is no StyleGAN2 or 3 that is known; {nvidia_pickle.OPENS}")
+    G = _built(path, kind, tensors, rows=domain.rows)
     expected = opts.get("output_size")
     if expected is not None and expected != G.resolution[1]:
         raise CheckpointError(f"{path}: says {expected} px, but its generator makes {G.resolution[1]} px")
-    return _with_mean(G, mean, path, adds_mean(content))
+    return _with_mean(G, _mean(content.get("latent_avg"), tensors), path, adds_mean(content))
 
 
 def adds_mean(content: Mapping) -> bool:
@@ -251,8 +262,11 @@ def adds_mean(content: Mapping) -> bool:
     first = ("encoder.conv1.weight", "encoder.input_layer.0.weight")
     if any(content["state_dict"][name].shape[1] != 3 for name in first if name in content["state_dict"]):
         return True
-    known = options(content).get("start_from_latent_avg")
-    return bool(known) if known is not None else content.get("latent_avg") is not None or not content.get("opts")
+    opts = options(content)
+    if opts.get("encoder_type") == "WEncoder":  # HyperStyle adds the mean to its codes without asking
+        return True
+    known = opts.get("start_from_latent_avg")
+    return bool(known) if known is not None else content.get("latent_avg") is not None or not opts
 
 
 @torch.no_grad()
@@ -266,12 +280,6 @@ def _with_mean(G: StyleGAN2 | StyleGAN3, latent_avg: Tensor | None, path: Path, 
         latent_avg = sum(G.mapping(torch.randn(1000, latent, generator=rng)).sum(0) for _ in range(100)) / 100_000
     G.w_avg.copy_(latent_avg.reshape(-1, len(G.w_avg))[0])  # stored once, or repeated for every style
     return G
-
-
-def _describe(content) -> str:
-    if isinstance(content, Mapping):
-        return f"its entries are {', '.join(map(str, list(content)[:6]))}"
-    return f"it holds a {type(content).__name__}"
 
 
 def geometry(G: StyleGAN2 | StyleGAN3) -> dict:

@@ -55,8 +55,9 @@ def load_generator(name: str | Path) -> Generator:
     8 slots of a code, and draws what an encoder found with another generator as somebody else.
 
     A path may be rosinality's StyleGAN2 (.pt), NVIDIA's StyleGAN2-ADA or StyleGAN3 (.pkl, or stylegan3-editing's .pt),
-    an official pSp, e4e or ReStyle checkpoint (its decoder), or our safetensors, which may be what tuning changed of an
-    embedded generator (`restyle_lib.inversion.tune`); the file itself shows which.
+    the tensors of one of these under any customary key, as safetensors too, an official pSp, e4e or ReStyle checkpoint
+    (its decoder), or our safetensors, which may be what tuning changed of an embedded generator
+    (`restyle_lib.inversion.tune`); the file itself shows which.
     Raises ValueError for another name, `CheckpointError` for a file that cannot be used, and
     `restyle_lib.assets.AssetError` where the embedded weights cannot be fetched.
     """

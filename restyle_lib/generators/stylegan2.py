@@ -153,8 +153,10 @@ def from_rosinality(state: Dict[str, Tensor], rows: tuple[float, float] | None =
     """A generator from a `g_ema` state dict of rosinality's converter, which pSp, e4e and ReStyle contain as well.
 
     rows: share of the image's rows that is kept, from and to; None keeps all
-    w_avg stays zero: that format keeps it beside the state dict. Raises KeyError where a tensor is missing.
+    w_avg stays zero: that format keeps it beside the state dict. Raises KeyError where a tensor is missing, and
+    ValueError where images are not RGB.
     """
+    _check_colours(state["to_rgb1.conv.weight"].shape[1])
     blocks = sum(name.startswith("to_rgbs.") and name.endswith(".conv.weight") for name in state)
     layers = sum(name.startswith("style.") and name.endswith(".weight") for name in state)
     names = ["conv1", *(f"convs.{i}" for i in range(2 * blocks))]
@@ -188,28 +190,35 @@ def from_ada(state: Dict[str, Tensor], clamp: float | None = None, label: int = 
     """A generator from the parameters and buffers of NVIDIA's `G_ema` (stylegan2-ada-pytorch).
 
     label: of a class-conditional one, the class that `map` samples; codes and images are of all classes
-    Raises KeyError where a tensor is missing, and ValueError where z has other dimensions than w.
+    w_avg stays zero where there is none; without noise in training there is none here. Raises KeyError where a tensor
+    is X
     """
+    if "synthesis.b4.conv1.weight" in state and "synthesis.b4.torgb.weight" not in state:
+        raise ValueError('a StyleGAN2 of the architecture "resnet" or "orig"; those of "skip" open')
+    _check_colours(len(state["synthesis.b4.torgb.weight"]))
     sizes = sorted({int(name.split(".")[1][1:]) for name in state if name.startswith("synthesis.b")})
     channels = {s: len(state[f"synthesis.b{s}.conv1.weight"]) for s in sizes}
     latent = state["synthesis.b4.conv1.affine.weight"].shape[1]
     tensors = mapping.from_nvidia(state, latent, label)
     G = StyleGAN2(channels, len(tensors["mapping.weight"]), latent, clamp=clamp)
-    tensors |= {"constant": state["synthesis.b4.const"][None], "w_avg": state["mapping.w_avg"]}
+    tensors |= {"constant": state["synthesis.b4.const"][None], "w_avg": state.get("mapping.w_avg", G.w_avg)}
+    noisy = any(name.endswith(".noise_strength") for name in state)
     names = ["synthesis.b4.conv1", *(f"synthesis.b{s}.conv{j}" for s in sizes[1:] for j in (0, 1))]
     for i, name in enumerate(names):
         tensors |= _affine(state, f"{name}.affine", f"convs.{i}.affine")
         tensors[f"convs.{i}.weight"] = state[f"{name}.weight"]  # demodulation makes its scale irrelevant
         tensors[f"convs.{i}.bias"] = state[f"{name}.bias"]
-        tensors[f"convs.{i}.strength"] = state[f"{name}.noise_strength"]
-        tensors[f"convs.{i}.noise"] = state[f"{name}.noise_const"][None, None]
+        if noisy:
+            tensors[f"convs.{i}.strength"] = state[f"{name}.noise_strength"]
+            tensors[f"convs.{i}.noise"] = state[f"{name}.noise_const"][None, None]
     for i, s in enumerate(sizes):
         name = f"synthesis.b{s}.torgb"
         weight = state[f"{name}.weight"]
         tensors |= _affine(state, f"{name}.affine", f"to_rgb.{i}.affine")
         tensors[f"to_rgb.{i}.weight"] = weight / math.sqrt(weight[0].numel())
         tensors[f"to_rgb.{i}.bias"] = state[f"{name}.bias"]
-    return _loaded(G, tensors)
+    unused = {} if noisy else {name: x for name, x in G.state_dict().items() if name.endswith((".strength", ".noise"))}
+    return _loaded(G, unused | tensors)
 
 
 def keeping_rows(G: StyleGAN2, rows: tuple[float, float]) -> StyleGAN2:
@@ -232,6 +241,11 @@ def from_geometry(kind: dict, tensors: Dict[str, Tensor]) -> StyleGAN2:
     channels = {int(size): count for size, count in kind["channels"].items()}
     crop = tuple(kind["crop"]) if kind["crop"] else None
     return _loaded(StyleGAN2(channels, kind["layers"], kind["latent"], crop, kind["clamp"]), dict(tensors))
+
+
+def _check_colours(channels: int) -> None:
+    if channels != 3:
+        raise ValueError(f"its images have {channels} channels, not 3")
 
 
 def _affine(state: Dict[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:

@@ -258,7 +258,7 @@ def from_nvidia(state: Dict[str, Tensor], settings: Dict[str, object] | None = N
             raise ValueError(f"{name} is of a design that is not known: {signal.size} samples wide by its settings")
     mix, transform = state["synthesis.input.weight"], state.get("synthesis.input.transform", torch.eye(3))
     tensors |= _affine(state, "synthesis.input.affine", "input.affine") | {
-        "w_avg": state["mapping.w_avg"],
+        "w_avg": state.get("mapping.w_avg", G.w_avg),
         "input.weight": mix / math.sqrt(mix.shape[1]),
         "input.frequencies": state["synthesis.input.freqs"],
         "input.phases": state["synthesis.input.phases"],

@@ -144,8 +144,9 @@ def load_direction(path: Path) -> Tensor:
             raise ValueError(f"{path}: no such file")
         try:
             content = np.load(path, allow_pickle=False)
-        except (OSError, EOFError, ValueError) as error:
-            raise ValueError(f"{path}: not an array that can be read ({error})") from error
+        except Exception as error:  # the header is Python's notation, and damaged it can be wrong in any way
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{path}: not an array that can be read ({reason})") from error
     else:
         kind, content = checkpoints.read(path)
         content = content["tensors"] if kind == "safetensors" else content

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from restyle_lib import encoders
-from restyle_lib.checkpoints import domains
+from restyle_lib.checkpoints import domains, state_dicts
 from restyle_lib.checkpoints import generators as checkpoints
 from restyle_lib.checkpoints.domains import DOMAINS, Domain, of_dataset
-from restyle_lib.checkpoints.generators import CheckpointError, bare_stylegan3
+from restyle_lib.checkpoints.generators import CheckpointError
 from restyle_lib.checkpoints.packing import pack, unpack
 from restyle_lib.encoders import Encoder, full_size
 from restyle_lib.generators import load_generator
@@ -212,14 +213,17 @@ def _opened(
     with checkpoints.fitting(path):
         if kind == "safetensors":
             return _from_safetensors(path, content["metadata"], content["tensors"], told, input_size)
-        if holds_encoder(kind, content):
-            return _from_official(path, content, told, input_size)
-    raise CheckpointError(f"{path}: a checkpoint, but not of an encoder; a generator opens with load_generator")
+        if network := encoder_in(kind, content):
+            return _from_official(path, network, told, input_size)
+    found = state_dicts.called(content if kind == "torch" else content["tensors"])
+    raise CheckpointError(f"{path}: not an inverter; it holds {found}")
 
 
-def holds_encoder(kind: str, content) -> bool:
-    """Whether what `checkpoints.read` found is an official encoder with its generator."""
-    return kind == "torch" and isinstance(content, dict) and "state_dict" in content and not bare_stylegan3(content)
+def encoder_in(kind: str, content) -> dict | None:
+    """The official encoder with its generator in what `checkpoints.read` found, as `state_dicts.official` has it."""
+    network = state_dicts.official(content) if kind == "torch" else None
+    parts = {name.partition(".")[0] for name in network["state_dict"]} if network else set()
+    return network if "encoder" in parts and "hypernet" not in parts else None
 
 
 def convert(checkpoint: Path, out: Path, domain: str | None = None, input_size: tuple[int, int] | None = None) -> str:
@@ -231,7 +235,7 @@ def convert(checkpoint: Path, out: Path, domain: str | None = None, input_size: 
     """
     told = domains.named(domain) if domain else None
     kind, content = checkpoints.read(checkpoint)
-    if not holds_encoder(kind, content):
+    if not encoder_in(kind, content):
         if domain or input_size:
             raise ValueError(f"{checkpoint} holds a generator alone, of which no domain and no input size are kept")
         checkpoints.save_generator(out, checkpoints.generator_in(checkpoint, kind, content))
@@ -291,6 +295,10 @@ def _from_official(
     path: Path, content: dict, told: Domain | None = None, input_size: tuple[int, int] | None = None
 ) -> Inverter:
     opts = checkpoints.options(content)
+    if not opts:
+        warnings.warn(
+            f"{path} has no opts that say what its encoder is; it is taken for pSp's, not e4e's", stacklevel=4
+        )
     progressive = "Progressive" in str(opts.get("encoder_type", "")) or "4Editing" in str(opts.get("encoder_type", ""))
     tensors = checkpoints.part(content["state_dict"], "encoder")
     if "output_layer_2.0.weight" in tensors:

@@ -56,21 +56,16 @@ class Runs:
         return self.call
 
 
-def small(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors cut to at most eight of what they have more than sixteen of: they still fit each other."""
-    cut = {key: x[tuple(slice(8 if n > 16 else n) for n in x.shape)] for key, x in tensors.items()}
-    return {key: x.clone().contiguous() for key, x in cut.items()}
-
-
 def true_files(folder: Path) -> dict[str, bytes]:
     """Small files of every format that the readers know, by name; openvino.xml and .bin belong together."""
     import os
 
-    from official import ada_tensors, as_modules, made_up, reference, write_ada_pickle
+    import stylegan3_published
+    from official import ada_tensors, as_modules, made_up, reference, small, write_ada_pickle
     from safetensors.torch import save
 
     from restyle_lib.checkpoints.packing import pack
-    from restyle_lib.generators import stylegan2
+    from restyle_lib.generators import stylegan2, stylegan3, tuned
     from restyle_lib.making.stand_ins import generator_state, random_checkpoint
 
     rng = torch.Generator().manual_seed(0)
@@ -96,12 +91,35 @@ def true_files(folder: Path) -> dict[str, bytes]:
         keep("module.pt", {"g_ema": as_modules(kind, state)})
         keep("module-old.pt", {"g_ema": as_modules(kind, state)}, **old)
     ada = small(ada_tensors(reference("ada_16")[1]))
-    for name, protocol, tuned in (("ada.pkl", 3, None), ("ada-4.pkl", 4, None), ("tuned.pt", 2, {})):
-        write_ada_pickle(folder / name, ada, protocol, tuned=tuned)
+    sg3 = stylegan3_published.tensors(16, num_layers=4, channel_base=256, channel_max=8, w_dim=8)
+    for name, protocol, options, tensors in (
+        ("ada.pkl", 3, None, ada),
+        ("ada-4.pkl", 4, None, ada),
+        ("tuned.pt", 2, {}, ada),
+        ("stylegan3.pkl", 4, None, sg3),
+    ):
+        write_ada_pickle(folder / name, tensors, protocol, tuned=options)
         contents[name] = (folder / name).read_bytes()
-    G = stylegan2.from_ada(ada)
-    metadata = {"format": "restyle-companion stylegan2 1", "geometry": json.dumps(stylegan2.geometry(G))}
-    contents["generator.safetensors"] = save({key: x.contiguous() for key, x in G.state_dict().items()}, metadata)
+    for name, program, G in (
+        ("generator", stylegan2, stylegan2.from_ada(ada)),
+        ("stylegan3", stylegan3, stylegan3.from_nvidia(sg3)),
+    ):
+        metadata = {"format": f"restyle-companion {program.__name__.rpartition('.')[2]} 1"}
+        metadata |= {"geometry": json.dumps(program.geometry(G))}
+        tensors = {key: x.contiguous() for key, x in G.state_dict().items()}
+        contents[f"{name}.safetensors"] = save(tensors, metadata)
+    contents["theirs.safetensors"] = save({f"module.{key}": x for key, x in ada.items()}, {"format": "pt"})
+    keep("bare.pt", {f"g_ema.{key}": x.half() for key, x in state.items()})
+    delta = pack({"stem.bias": torch.ones(8), "to_image.weight": torch.randn(12, 8)}) | {
+        tuned.CODES: torch.zeros(1, 16, 8)
+    }
+    contents["delta.safetensors"] = save(delta, {"format": tuned.FORMAT, "base": tuned.BASES[0]})
+    keep("direction.pt", torch.randn(8))
+    np.save(folder / "direction.npy", np.ones((4, 8), np.float32))
+    contents["direction.npy"] = (folder / "direction.npy").read_bytes()
+    steps = {"encoder": small(official["state_dict"]), "iteration": 3, "settings": {"lr": 1e-4, "method": "psp"}}
+    keep("training.pt", steps | {"optimizer": {"state": {0: {"step": 3, "mean": torch.zeros(8)}}}})
+    keep("backbone.pth", {"input_layer.0.weight": torch.zeros(8, 3, 3, 3), "output_layer.3.weight": torch.zeros(8)})
     metadata = {"format": "restyle-companion inverter 1", "generator": "faces-64", "decay": "0.0", "in_channels": "6"}
     contents["packed.safetensors"] = save(pack(state), metadata)
     values = np.arange(12, dtype="<f4")
@@ -276,17 +294,24 @@ def mutated(seeds: dict[str, bytes], seed: int, number: int) -> tuple[str, bytes
 def read(path: Path) -> str:
     """What comes of a file: "opens", or "refused", by the readers' own error. Raises whatever else happens."""
     from restyle_lib.checkpoints import generators, openvino_ir
+    from restyle_lib.inversion.edit import load_direction
     from restyle_lib.inversion.inverter import load_inverter
+    from restyle_lib.inversion.tune import saved_codes
+    from restyle_lib.training import checkpoint
 
-    if path.name.startswith("openvino"):
-        try:
-            openvino_ir.read_constants(path.with_suffix(".xml"))
-        except ValueError:
-            return "refused"
-        return "opens"
+    readers, error = [generators.to_generator, load_inverter], generators.CheckpointError
+    match path.name.partition(".")[0]:
+        case "openvino":
+            readers, error = [lambda path: openvino_ir.read_constants(path.with_suffix(".xml"))], ValueError
+        case "direction":
+            readers, error = [load_direction], ValueError
+        case "training":
+            readers, error = [*readers, checkpoint.load], ValueError
+        case "delta":
+            readers = [*readers, saved_codes]
     outcome = "refused"
-    for reader in (generators.to_generator, load_inverter):
-        with contextlib.suppress(generators.CheckpointError):
+    for reader in readers:
+        with contextlib.suppress(error):
             reader(path)
             outcome = "opens"
     return outcome
@@ -312,7 +337,7 @@ def work(seed: int, first: int, stop: int, folder: Path) -> None:
     for name, content in seeds.items():
         (folder / name).write_bytes(content)
     for name in seeds:  # imports what is imported late, and shows that the true files open
-        known = name.startswith(("official", "namespace", "evil", "packed"))  # cut to pieces that fit no encoder
+        known = name.startswith(("official", "namespace", "evil", "packed", "backbone"))  # cut, or no generators
         assert read(folder / name) == "opens" or known, f"{name} does not open"
     watch = Watch()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
