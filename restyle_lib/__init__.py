@@ -12,7 +12,7 @@ from restyle_lib.generators import load_generator
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
 from restyle_lib.inversion.edit import edit
 from restyle_lib.inversion.inverter import load_inverter
-from restyle_lib.inversion.optimize import optimize
+from restyle_lib.inversion.optimize import hybrid, optimize
 from restyle_lib.inversion.tune import tune
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "align",
     "edit",
     "find_square",
+    "hybrid",
     "load_generator",
     "load_inverter",
     "open_photo",

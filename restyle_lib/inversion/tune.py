@@ -51,7 +51,7 @@ def tune(
     codes:    the pivots, [B, 16, 512] or [B, 512], as `optimize` finds them; they do not change
     images:   [B, 3, s, s] in [-1, 1], aligned, what the codes were found for; 512 px or more is best; smaller
               ones are compared at their own resolution
-    strength: of the change, a factor of the learning rates; above 3 edits begin to suffer
+    strength: of the change, a factor of the learning rates; what tuning does to edits was measured at 1
     lambda_l2, lambda_lpips, lambda_id: weights of L2 at 512 px, ST-LPIPS at 256, and 1 - the identity cosine (Roich et
               al. eq. 2 has the first two)
     lambda_locality: weight of their locality regularisation (eq. 4 and 5): between the pivot and random w, the images
