@@ -83,7 +83,7 @@ def invert(
     face:    which one of a photograph with several: 1 for the largest, 2 for the next …, or all of them
     paste:   the result also goes back into the photograph, at its size: NAME-pasted.png
     tolerance: a photograph takes no further steps after one that changes its reconstruction by less than this, as the
-             root mean square of values from -1 to 1: with 0.04, 2.9 steps of up to 5, at an L2 that is 3 % higher
+             root mean square of values from -1 to 1: with 0.04, 3 steps of up to 5, at an L2 that is 3 % higher
              (of four photographs and twelve held-out renders); 0 takes them all
     every_step: the image of each step at full size too, NAME-step0-1024.png, of the mean face, to NAME-step5-1024.png
     A photograph that cannot be used is reported in one line and skipped; the exit code is then 1. A call that was
