@@ -37,7 +37,8 @@ TIMED = {"seconds", "images_per_s", "minutes", "machine"}  # what no two runs ha
 TRAINING = {"warmup-passes": 64, "warmup-batch": 4, "replay-passes": 24, "replay-states": 6, "replay-batch": 2}
 TRAINING |= {"loop-passes": 40, "batch": 2, "renders": 20, "validation": 2, "validate-every": 10}
 TRAINING |= {"checkpoint-every": 3, "init": "", "size": 64, "generator": "faces-64"}
-NOTEBOOKS = ("00_generator.ipynb", "04_heatmaps.ipynb")  # of reproduce: one that draws, one that measures too
+# of reproduce: one that draws, one that searches and measures
+NOTEBOOKS = ("00_generator.ipynb", "06_bootstrapping.ipynb")
 
 
 class Work(NamedTuple):
