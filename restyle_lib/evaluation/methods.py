@@ -69,18 +69,22 @@ def invert(
 
     All search the codes of one generator, that of the encoders. callback: as in `refine` and `optimize`
     """
+    inverter = _inverter(label, encoders)
     if label in OPTIMIZATIONS:
-        inverter = next(iter(encoders.values()))
         x = inverter.prepare(images)
         return optimize(inverter.view(images), x, OPTIMIZATIONS[label], steps, callback=callback, interruptible=False)
     if label in HYBRIDS:
-        inverter = encoders[HYBRIDS[label]]
         start = begun(inverter, images)
         # a search that Ctrl-C ended is none to keep in the cache
         found, ends = hybrid(inverter, images, start, steps, callback, interruptible=False), [-2, -1]
     else:
-        found, ends = encoders[label].invert(images, steps, callback), [0, -1]
+        found, ends = inverter.invert(images, steps, callback), [0, -1]
     return Inversion(found.latents[:, ends], found.images[:, ends])
+
+
+def _inverter(label: str, encoders: dict[str, Inverter]) -> Inverter:
+    """The one that a label names or that its hybrid begins at; an optimization has the generator of the first."""
+    return next(iter(encoders.values())) if label in OPTIMIZATIONS else encoders[HYBRIDS.get(label, label)]
 
 
 def begun(inverter: Inverter, images: Tensor) -> Inversion:
@@ -100,12 +104,8 @@ def inverted(label: str, encoders: dict[str, Inverter], images: Tensor, steps: i
 
     So an interrupted search goes on where it was, and notebooks that look at some of the same images share them.
     """
-    if label in OPTIMIZATIONS:  # of encoders they have the generator alone
-        used = next(iter(encoders.values()))
-        weights = digest(used.G, used.input_size)
-    else:
-        used = encoders[HYBRIDS.get(label, label)]
-        weights = digest(used, used.decay)
+    used = _inverter(label, encoders)
+    weights = digest(used.G, used.input_size) if label in OPTIMIZATIONS else digest(used, used.decay)
     keys = [digest(label, weights, x, steps) for x in images.split(1)]
 
     def search_lacking(lacking: Tensor) -> dict[str, Tensor]:
