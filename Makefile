@@ -21,11 +21,12 @@ test: .venv/installed
 	$(BIN)/restyle assets
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-# Of copies, since JupyterLab saves outputs into what it opens. A copy that is there stays as it is.
+# Of copies, since JupyterLab saves outputs into what it opens. A copy that is there stays as it is. The server's root
+# is this folder, so that the pictures of figures/ are seen in them.
 lab: .venv/installed
 	mkdir -p lab
 	for each in notebooks/*.ipynb; do test -e lab/$$(basename $$each) || cp $$each lab || exit; done
-	$(BIN)/jupyter lab lab
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/lab
 
 # Notebook 07 without its code and prose.
 explore: install

@@ -94,7 +94,7 @@ def test_make_lab_opens_copies_and_keeps_what_was_changed(tmp_path):
     make = ["make", "-f", str(REPOSITORY / "Makefile"), "-o", ".venv/installed", "lab", f"BIN={tmp_path}"]
     for _ in range(2):
         run = subprocess.run(make, cwd=tmp_path, capture_output=True, text=True, check=True)
-        assert "opened lab lab" in run.stdout
+        assert "opened lab --LabApp.default_url=/lab/tree/lab" in run.stdout
         (tmp_path / "lab" / "02_steps.ipynb").write_text("with an exercise done")
     assert (tmp_path / "lab" / "00_generator.ipynb").read_text() == "as committed"
     assert (tmp_path / "notebooks" / "02_steps.ipynb").read_text() == "as committed"

@@ -48,16 +48,15 @@ def gather(source: Path) -> list[Path]:
     for page in pages:
         page.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / page.relative_to(source), page)
-    for page in pages:
+    (source / "notebooks").mkdir()
+    lessons = [Path(shutil.copy(notebook, source / "notebooks")) for notebook in notebooks()]
+    for page in [*pages, *lessons]:
         for link in targets(page):  # pictures, and files that a page offers
             original = (REPOSITORY / page.relative_to(source)).parent / link
             copy = Path(os.path.normpath(page.parent / link))
             if original.is_file() and not copy.exists() and copy.is_relative_to(source):
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(original, copy)
-    (source / "notebooks").mkdir()
-    for notebook in notebooks():
-        shutil.copy(notebook, source / "notebooks" / notebook.name)
     written = {"index.md": index(), "recipes.md": recipes()} | {f"api/{room}.rst": reference(room) for room in ROOMS}
     for name, text in written.items():
         (source / name).parent.mkdir(exist_ok=True)
