@@ -18,7 +18,9 @@ from safetensors.torch import load_file
 
 from restyle_lib.commands.reproduce import NOTEBOOKS
 from restyle_lib.evaluation import sets
+from restyle_lib.generators import load_generator
 from restyle_lib.inversion.inverter import FOR_PHOTOGRAPHS
+from restyle_lib.inversion.quality import QUALITY
 from restyle_lib.paths import REPOSITORY
 
 CHROMIUM = shutil.which("chromium")
@@ -70,7 +72,7 @@ def lab(folder) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/lab/tree/07_explore.ipynb?token={TOKEN}"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def app(folder) -> Iterator[str]:
     """The address of the app that `make explore` opens."""
     (line,) = (line for line in (REPOSITORY / "Makefile").read_text().splitlines() if "/voila " in line)
@@ -145,12 +147,22 @@ def pixels(page, side: str = "after") -> str:
     """What the large picture shows."""
     return stage(page, side).evaluate(
         """async image => {
-            await image.decode();
+            while (!await image.decode().then(() => true, () => false)) // another picture took its place
+                await new Promise(wait => setTimeout(wait, 50));
             const canvas = Object.assign(document.createElement("canvas"), {width: 64, height: 64});
             canvas.getContext("2d").drawImage(image, 0, 0, 64, 64);
             return canvas.toDataURL();
         }"""
     )
+
+
+def comes_back(page, picture: str) -> None:
+    """Waits until the large picture shows this again."""
+    for _ in range(300):
+        if pixels(page) == picture:
+            return
+        page.wait_for_timeout(200)
+    pytest.fail("the large picture stayed another")
 
 
 def slide(page, name: str, share: float, let_go: bool = True) -> None:
@@ -176,12 +188,25 @@ def drag_divider(page, share: float) -> None:
     assert abs(now - 100 * share) <= 1
 
 
+EFFORT = ("then search", "then tune")
+
+
 def toy_length(page, search: int, tuning: int) -> None:
     """Asks for so many steps, under Settings."""
-    for name, steps in (("then search", search), ("then tune", tuning)):
+    for name, steps in zip(EFFORT, (search, tuning), strict=True):
         number = page.get_by_label(name)
         number.fill(str(steps))
         number.press("Tab")
+
+
+def press(page, name: str) -> None:
+    """Clicks the button of exactly this name that is in sight."""
+    page.locator("button:visible").get_by_text(name, exact=True).click()
+
+
+def chosen(page, name: str) -> None:
+    """Waits until the thumbnail of this name is marked."""
+    page.locator(f"[aria-pressed=true][title='{name}']").wait_for()
 
 
 def upload(page, path: Path) -> None:
@@ -251,7 +276,7 @@ def test_explorer_in_jupyterlab(page, lab, tmp_path):
     assert pixels(page, "before") == before
     upload(page, photo)
     said(page, "my photo.png: ready")
-    page.wait_for_function("name => document.querySelector('[aria-pressed=true]').title === name", arg="my photo.png")
+    chosen(page, "my photo.png")
     assert pixels(page, "before") != before
 
     page.get_by_role("button", name="Settings").click()
@@ -341,5 +366,72 @@ def test_explorer_as_an_app(page, app, tmp_path):
     nothing_cut_off(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 600
     screenshot(page, "app_narrow", tmp_path)
+    problems = [problem for problem in page.problems if "ERR_NAME_NOT_RESOLVED" not in problem]  # Voilà's icon font
+    assert not problems, problems
+
+
+def test_explorer_with_two_people_in_a_photograph(page, app, tmp_path):
+    people = [sets.photographs()[name].resize((512, 512)) for name in ("Eileen Collins", "Grace Hopper")]
+    group = Image.new("RGB", (1024, 512))
+    for i, person in enumerate(people):
+        group.paste(person, (512 * i, 0))
+    group.save(tmp_path / "both.png")
+
+    page.goto(app)
+    said(page, "ready to invert")
+    upload(page, tmp_path / "both.png")
+    said(page, "both.png: 2 faces found; choose one")
+    chosen(page, "face 1")
+    one = pixels(page, "before")
+    press(page, "Settings")
+    for word, effort in QUALITY.items():  # what each word means is seen under Settings
+        press(page, word)
+        for name, steps in zip(EFFORT, effort, strict=True):
+            page.wait_for_function(
+                "([field, steps]) => field.value === steps", arg=[page.get_by_label(name).element_handle(), str(steps)]
+            )
+    toy_length(page, 1, 1)
+    press(page, "Invert")
+    said(page, "inverted in 5 steps, a search, tuning")
+    wide(page, 1024)
+    with Image.open(save(page, "All steps", tmp_path)) as sheet:
+        assert sheet.width > 8 * 256  # the photograph, the mean face, five steps, the search, the tuning
+    tuned = save(page, "Tuned generator", tmp_path)
+    assert tuned.stat().st_size < 10e6 and load_generator(tuned).resolution == (1024, 1024)
+    assert Image.open(save(page, "In the photograph", tmp_path)).size == group.size
+
+    press(page, "face 2")
+    chosen(page, "face 2")
+    said(page, "both.png: 2 faces found")
+    assert pixels(page, "before") != one
+    screenshot(page, "app_two_people", tmp_path)
+    press(page, "fast")
+    press(page, "Invert")
+    said(page, "inverted in 5 steps;")
+    wide(page, 1024)
+
+    page.get_by_role("tab", name="Edit").click()
+    wide(page, 1024)
+    unedited = pixels(page)
+    slide(page, "glasses", 0.8)
+    page.get_by_text(re.compile(r"glasses \+")).wait_for()
+    wide(page, 1024)
+    assert pixels(page) != unedited
+    code = save(page, "Code", tmp_path)
+    assert "glasses" in code.name and load_file(code)["latents"].shape == (1, 16, 512)
+    press(page, "Reset")
+    page.get_by_text("not edited").wait_for()
+    comes_back(page, unedited)
+    press(page, "photograph")  # left of the divider
+    wide(page, 512, "before")
+
+    page.get_by_role("tab", name="Film").click()
+    press(page, "steps")
+    press(page, "morph")
+    slide(page, "Seconds", 0)
+    press(page, "Make the film")
+    said(page, "morph: a film of")
+    page.wait_for_function("document.querySelector('video[src]').videoWidth === 512")
+    assert save(page, "MP4", tmp_path).name.endswith("-morph.mp4")
     problems = [problem for problem in page.problems if "ERR_NAME_NOT_RESOLVED" not in problem]  # Voilà's icon font
     assert not problems, problems
