@@ -72,7 +72,7 @@ def test_times_of_all_methods(encoders, monkeypatch):
     monkeypatch.setattr(methods, "START_STEPS", 2)
     few = {label: encoders[label] for label in ("pSp", "ReStyle-pSp")}
     budgets = {"Optimization, W+": [10, 100], "Hybrid, pSp": [10]}
-    times = timing.measure(few, budgets, torch.zeros(2, 3, 64, 64), steps=3, probe=2)
+    times = timing.after(timing.measure(few, budgets, torch.zeros(2, 3, 64, 64), steps=3, probe=2), budgets)
     assert times.groupby(["method", "step"]).image.nunique().eq(2).all()
     times = times.groupby(["method", "step"]).seconds.mean()
     assert list(times["pSp"].index) == [1] and list(times["ReStyle-pSp"].index) == [1, 2, 3]
@@ -85,7 +85,8 @@ def test_a_tuning_takes_the_time_of_its_hybrid_too(encoders, monkeypatch):
     monkeypatch.setattr(timing, "_seconds_of_a_step", lambda label, *_: 3.0 if label in methods.PIVOTAL else 2.0)
     few = {"ReStyle-pSp": encoders["ReStyle-pSp"]}
     budgets = {"Hybrid, ReStyle-pSp": [4, 7], "PTI, ReStyle-pSp": [10]}
-    times = timing.measure(few, budgets, torch.zeros(1, 3, 64, 64), steps=5).set_index(["method", "step"]).seconds
+    times = timing.after(timing.measure(few, budgets, torch.zeros(1, 3, 64, 64), steps=5), budgets)
+    times = times.set_index(["method", "step"]).seconds
     searched = times["ReStyle-pSp", 5] + 7 * 2
     assert times["Hybrid, ReStyle-pSp", 7] == pytest.approx(searched)
     assert times["PTI, ReStyle-pSp", 0] == pytest.approx(searched)

@@ -57,6 +57,7 @@ SECTIONS = [
             "eval_paired.png": "Image by image: one pass to the right, refinement upwards; on the line nothing is won.",
             "eval_time.png": "Quality against seconds per image, all methods on the same images. A curve is an "
             "iterative method, a diamond a single pass; bars are 95 % intervals.",
+            "eval_photos_time.png": "The same of four photographs, with longer searches.",
             "eval_curves.png": "The encoders over their steps, 95 % bands. They were trained for five steps, on some "
             "batches ten.",
         },
