@@ -3,7 +3,7 @@
     python benchmarks/explorer.py
 
 An edit is timed until it is seen at 256 px, which should take no more than 0.3 s, and until it is seen at 1024 px,
-which begins once the sliders have rested. Prints the median of a few repeats.
+which begins once the sliders have rested. Medians of a few repeats.
 """
 
 import time
@@ -14,8 +14,10 @@ import tyro
 
 from restyle_lib import precision, widgets
 from restyle_lib.evaluation import measure, metrics
+from restyle_lib.evaluation.evaluate import save_table
 from restyle_lib.faces.attributes import Attributes
 from restyle_lib.inversion.inverter import Inverter
+from restyle_lib.paths import RESULTS, destination
 from restyle_lib.widgets import bootstrap, edit
 from restyle_lib.widgets.session import QUIET
 
@@ -43,8 +45,12 @@ class Networks:
         setattr(owner, name, timed)
 
 
-def main(repeats: int = 5) -> None:
-    """Measures an explorer without a browser. repeats: of each interaction, after one that loads and warms up"""
+def main(repeats: int = 5, update: bool = False) -> None:
+    """Measures an explorer without a browser; writes benchmark_explorer.csv into runs/measured/results/.
+
+    repeats: of each interaction, after one that loads and warms up
+    update:  for maintainers: into data/results/
+    """
     explorer = widgets.explore()
     session, networks = explorer.session, Networks()
     session.wait(600)
@@ -90,9 +96,10 @@ def main(repeats: int = 5) -> None:
         table = pd.DataFrame(times[1:], columns=["seconds", "of which networks"])
         table["rest"] = table["seconds"] - table["of which networks"]
         rows.append({"interaction": name} | table.median().to_dict())
+    table = pd.DataFrame(rows).assign(machine=measure.machine(precision.best_device()), repeats=repeats)
+    path = destination(RESULTS, update) / "benchmark_explorer.csv"
     print(f"the pause of {QUIET} s before a picture is drawn at 1024 px counts as rest")
-    print(f"on {measure.machine(precision.best_device())}")
-    print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3f}".format))
+    print(f"{save_table(table, path).to_string(index=False, float_format='{:.3f}'.format)}\nin {path}")
 
 
 if __name__ == "__main__":
