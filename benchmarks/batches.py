@@ -46,7 +46,9 @@ def batches(sizes: tuple[int, ...] = (2, 4, 8), repeats: int = 5, update: bool =
         pairs = torch.tensor([(seconds(1, size), seconds(size, size)) for _ in range(repeats)])
         alone, together = pairs.median(0).values.tolist()
         ratio = (pairs[:, 0] / pairs[:, 1]).median().item()
-        rows.append({"batch": size, "one by one, s": alone, "in a batch, s": together, "times as fast": ratio})
+        rows.append(
+            {"batch": f"{size} images", "one by one, s": alone, "in a batch, s": together, "times as fast": ratio}
+        )
     table = pd.DataFrame(rows).assign(steps=STEPS, machine=measure.machine(device), repeats=repeats)
     path = destination(RESULTS, update) / "benchmark_batches.csv"
     print(f"{save_table(table, path).to_string(index=False)}\nin {path}")

@@ -112,7 +112,7 @@ SHIPPED = {
     "faces-idinvert.safetensors": Shipped(
         "restyle_lib.making.encoders",
         OURS,
-        "50b775770fd61f9919a95a0c1ee9c3c559064db527012a920e4961d348cafbf6",
+        "8a91cb241810999a0d286c99f6784f76343f0c29470d9a0ad0bc56befa8b2db9",
         8682360,
     ),
     "faces-looks.safetensors": Shipped(
