@@ -11,7 +11,7 @@ from restyle_lib.faces.paste import paste
 from restyle_lib.generators import load_generator
 from restyle_lib.images import PhotoError, open_photo, to_image, to_tensor
 from restyle_lib.inversion.edit import edit
-from restyle_lib.inversion.inverter import load_inverter
+from restyle_lib.inversion.inverter import compiled, load_inverter
 from restyle_lib.inversion.optimize import hybrid, optimize
 from restyle_lib.inversion.tune import tune
 
@@ -20,6 +20,7 @@ __all__ = [
     "NoFaceError",
     "PhotoError",
     "align",
+    "compiled",
     "edit",
     "find_square",
     "hybrid",

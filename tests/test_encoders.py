@@ -1,10 +1,13 @@
-"""The encoders at the paper's size: shapes, how one begins as another, and what they are told of the face."""
+"""The encoders at the paper's size: shapes, how one begins as another, what they are told, and OpenVINO's."""
 
 import pytest
 import torch
 
+import restyle_lib as rl
 from restyle_lib import encoders
+from restyle_lib.encoders import compiled
 from restyle_lib.faces.identity import MAP_CHANNELS, MAP_STRIDES, recognise_in_place
+from restyle_lib.making.stand_ins import random_checkpoint
 
 DESIGNS = ("simplified-256", "pyramid-256")
 
@@ -84,3 +87,29 @@ def test_maps_of_the_face_lie_where_the_face_is(images):
         assert each.shape == (2, channels, size, size)
         assert not each[:, :, : size // 4].any() and not each[:, :, :, : size // 8].any()
         assert each[:, :, size // 2, size // 2].any()
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory):
+    """A small generator in the official format, with an encoder of the official size."""
+    path = tmp_path_factory.mktemp("official") / "tiny.pt"
+    torch.save(random_checkpoint("church", size=16, mapping=1), path)
+    return rl.load_inverter(path, domain="own", input_size=(64, 64))
+
+
+def test_openvino_finds_what_pytorch_finds(official):
+    x = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    fast = rl.compiled(official)
+    for images in (x, x[:1]):
+        torch.testing.assert_close(
+            fast.invert(images, 2).latents, official.invert(images, 2).latents, atol=1e-4, rtol=1e-3
+        )
+    assert fast.steps_taken(5) == official.steps_taken(5) and not fast.one_pass
+
+
+def test_what_cannot_be_compiled_is_named(official, monkeypatch):
+    with pytest.raises(ValueError, match="SimplifiedEncoder is not compiled: only the encoders of official"):
+        rl.compiled(rl.load_inverter("faces/restyle-psp"))
+    monkeypatch.setattr(compiled, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="pip install"):
+        rl.compiled(official)

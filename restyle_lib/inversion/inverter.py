@@ -18,6 +18,7 @@ from restyle_lib.checkpoints.domains import DOMAINS, Domain, of_dataset
 from restyle_lib.checkpoints.generators import CheckpointError
 from restyle_lib.checkpoints.packing import pack, unpack
 from restyle_lib.encoders import Encoder, full_size
+from restyle_lib.encoders.compiled import CompiledEncoder
 from restyle_lib.generators import load_generator
 from restyle_lib.generators.averaged import averaged, can_average
 from restyle_lib.inversion import detail
@@ -198,6 +199,21 @@ def load_inverter(name: str | Path, domain: str | None = None, input_size: tuple
             )
         raise ValueError(f"no inverter {str(name)!r}; shipped are {', '.join(shipped)}, or give a path")
     return _opened(path, *checkpoints.read(path), told, input_size)
+
+
+def compiled(inverter: Inverter, bf16: bool = False) -> Inverter:
+    """An official checkpoint's inverter on the CPU with its encoder compiled by OpenVINO; see `CompiledEncoder`.
+
+    It pays where many images are inverted: compiling takes as long as some dozens of steps.
+    bf16: of the encoder; for the generator, too, call `invert` within torch.autocast("cpu", torch.bfloat16)
+    Raises ImportError without the package openvino, and ValueError for one that is on a GPU, or has another encoder:
+    those of the embedded faces take a fifth of a step.
+    """
+    encoder = inverter.encoder
+    if not isinstance(encoder, full_size.FullSizeEncoder):
+        raise ValueError(f"{type(encoder).__name__} is not compiled: only the encoders of official checkpoints are")
+    fast = CompiledEncoder(encoder, inverter.input_size, bf16)
+    return Inverter(fast, inverter.G, inverter.input_size, inverter.domain, inverter.decay, inverter.from_mean).eval()
 
 
 def _shipped(name: str | Path) -> Path | None:
