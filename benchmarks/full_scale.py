@@ -81,8 +81,8 @@ def measure(
     if device == "cpu":
         compiled = CompiledEncoder(encoder, inverter.input_size, dtype == torch.bfloat16)
         compiled_ms = timed(lambda: compiled(x), device, repeats)
-    usual_encoder = timed(lambda: per_sample.encode(published, x), device, 1)
-    usual_generator = timed(lambda: per_sample.synthesize(G, codes), device, 1)
+    usual_encoder = timed(lambda: per_sample.encode(published, x), device, repeats)
+    usual_generator = timed(lambda: per_sample.synthesize(G, codes), device, repeats)
     rate = macs / (encoder_ms + generator_ms) * 1000
     usual = usual_encoder + usual_generator
     return {
