@@ -120,7 +120,8 @@ def photograph(
         inverted, edited = (table.assign(**origin) for table in tables(rows))
         folder = destination(RESULTS, update)
         save_rows(inverted, folder / f"benchmark_{name}.csv", ["method"])
-        save_rows(edited, folder / f"benchmark_{name}_edits.csv", ["method", "edit"])
+        if len(edited):
+            save_rows(edited, folder / f"benchmark_{name}_edits.csv", ["method", "edit"])
         if restyle and search:
             save_table(paired(rows).assign(**origin), folder / f"benchmark_{name}_paired.csv")
 
@@ -158,7 +159,7 @@ def tables(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         | {effect: interval(of[f"{name}: {effect}"]) for effect in EFFECTS}
         for edited in EDITS
         for stage, of in stages
-        if of[f"{edited} {STRENGTH:+g}: wanted"].notna().all()
+        if (wanted := f"{edited} {STRENGTH:+g}: wanted") in rows and of[wanted].notna().all()
     ]
     return pd.DataFrame(photographs).rename(columns={"seconds": "s / image"}), pd.DataFrame(edits)
 
