@@ -132,7 +132,7 @@ def strangers(x: Tensor) -> str:
     network = judge.shared(torch.device("cpu"))
     embedded = torch.cat([network(one) for one in x.split(1)])
     values = (embedded @ embedded.T)[*torch.triu_indices(len(x), len(x), 1)]
-    return f"{values.mean():.2f} ± {values.std():.2f}"
+    return f"{values.mean().round(decimals=2) + 0.0:.2f} ± {values.std():.2f}"  # never -0.00
 
 
 @torch.no_grad()
