@@ -66,9 +66,14 @@ def test_going_on_does_no_harm(ten_steps):
 
 @pytest.fixture(scope="module")
 def of_photographs():
-    """Four photographs, and their inversion in five steps by the encoder for them."""
+    """Four photographs, and their inversion in five steps by the encoder for them.
+
+    In fp32, the same everywhere: bf16 moves a gain in L2 by a quarter of a percent, one way or the other.
+    """
     _, photos = sets.aligned_photographs()
-    return photos, rl.load_inverter(FOR_PHOTOGRAPHS).invert(photos, steps=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "has_fast_bf16", lambda device: False)
+        return photos, rl.load_inverter(FOR_PHOTOGRAPHS).invert(photos, steps=5)
 
 
 def test_five_steps_find_the_astronaut_at_1024_px(of_photographs):
