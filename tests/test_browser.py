@@ -178,14 +178,16 @@ def slide(page, name: str, share: float, let_go: bool = True) -> None:
 
 
 def drag_divider(page, share: float) -> None:
-    """Drags the divider of the large picture, and checks that it goes along."""
-    box = page.locator(".restyle-compare:visible").bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    """Drags the divider of the large picture, and waits until it has gone along."""
+    picture = page.locator(".restyle-compare:visible")
+    picture.hover()  # in its middle, once it is in sight and stands still
     page.mouse.down()
+    box = picture.bounding_box()
     page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 2, steps=5)
     page.mouse.up()
-    now = int(page.locator(".divider:visible").get_attribute("aria-valuenow"))
-    assert abs(now - 100 * share) <= 1
+    divider = page.locator(".divider:visible").element_handle()
+    reached = "([divider, percent]) => Math.abs(divider.getAttribute('aria-valuenow') - percent) <= 1"
+    page.wait_for_function(reached, arg=[divider, 100 * share])
 
 
 EFFORT = ("then search", "then tune")
