@@ -246,6 +246,12 @@ def nothing_cut_off(page) -> None:
     assert page.locator(".restyle-explorer .widget-html:visible").evaluate_all(cut) == []
 
 
+def no_problems(page) -> None:
+    """Nothing went wrong in the app, but for Voilà's icon font, which it would fetch."""
+    problems = [problem for problem in page.problems if "ERR_NAME_NOT_RESOLVED" not in problem]
+    assert not problems, problems
+
+
 def screenshot(page, name: str, folder: Path) -> None:
     path = folder / f"{name}.png"
     page.screenshot(path=path)
@@ -368,8 +374,7 @@ def test_explorer_as_an_app(page, app, tmp_path):
     nothing_cut_off(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 600
     screenshot(page, "app_narrow", tmp_path)
-    problems = [problem for problem in page.problems if "ERR_NAME_NOT_RESOLVED" not in problem]  # Voilà's icon font
-    assert not problems, problems
+    no_problems(page)
 
 
 def test_explorer_with_two_people_in_a_photograph(page, app, tmp_path):
@@ -435,5 +440,4 @@ def test_explorer_with_two_people_in_a_photograph(page, app, tmp_path):
     said(page, "morph: a film of")
     page.wait_for_function("document.querySelector('video[src]').videoWidth === 512")
     assert save(page, "MP4", tmp_path).name.endswith("-morph.mp4")
-    problems = [problem for problem in page.problems if "ERR_NAME_NOT_RESOLVED" not in problem]  # Voilà's icon font
-    assert not problems, problems
+    no_problems(page)

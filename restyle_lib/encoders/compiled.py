@@ -30,7 +30,7 @@ class CompiledEncoder(nn.Module):
             raise ValueError("an encoder is compiled for CPUs alone: leave the inverter where load_inverter put it")
         import openvino
 
-        self.in_channels, self.n_styles = encoder.in_channels, encoder.n_styles
+        self.in_channels = encoder.in_channels
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing, which turns the number of images into a constant: it is 1
             example = torch.zeros(1, self.in_channels, *size)
