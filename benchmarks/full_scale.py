@@ -5,7 +5,7 @@
 Random weights in the official format; speed does not depend on their values. Prints a table and writes
 runs/measured/results/benchmark_full_scale.csv. Beside each row the same step is timed as the published code computes
 it, in fp32 as it does: kernels for every image, a blur of its own, batch normalisations and heads apart. And on a CPU
-the encoder as OpenVINO compiles it (`rl.compiled`).
+encoder and generator as OpenVINO compiles them (`rl.compiled`), with the seconds that compiling takes.
 """
 
 import gc
@@ -23,7 +23,6 @@ import tyro
 from tqdm import tqdm
 
 import restyle_lib as rl
-from restyle_lib.encoders.compiled import CompiledEncoder
 from restyle_lib.encoders.full_size import BACKBONES, FullSizeEncoder, untrained
 from restyle_lib.evaluation.evaluate import save_table
 from restyle_lib.evaluation.measure import forget_peak_memory, gmacs, machine, peak_memory
@@ -46,8 +45,9 @@ def timed(function: Callable, device: str, repeats: int) -> float:
     return 1000 * median(times[1:])
 
 
-def peak(device: str, dtype: torch.dtype) -> float:
+def peak(device: str, bf16: bool) -> float:
     """GMAC/s of the best of ten large convolutions (512 channels, 64 x 64, batch 4): what this machine can do."""
+    dtype = torch.bfloat16 if bf16 else torch.float32
     x = torch.randn(4, 512, 64, 64, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     weight = torch.randn(512, 512, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     best = min(timed(lambda: F.conv2d(x, weight, padding=1), device, repeats=1) for _ in range(10))
@@ -62,31 +62,23 @@ def apart(encoder: FullSizeEncoder) -> FullSizeEncoder:
 
 
 @torch.no_grad()
-def measure(
-    inverter, published, batch: int, dtype: torch.dtype, best: float, device: str, repeats: int, compile: bool
-) -> dict:
-    """One row of the table. published: the same encoder with its batch normalisations apart."""
+def measure(inverter, fast, published, batch: int, bf16: bool, best: float, device: str, repeats: int) -> dict:
+    """One row. fast: the inverter as `rl.compiled` returns it; published: its encoder with nothing folded."""
     encoder, G = inverter.encoder, inverter.G
     x = torch.randn(batch, encoder.in_channels, *inverter.input_size, device=device)
     codes = G.w_avg + 0.1 * torch.randn(batch, G.n_styles, len(G.w_avg), device=device)
-    encode, synthesize = lambda: encoder(x), lambda: G.synthesize(codes)
-    macs = gmacs(encode) + gmacs(synthesize)
-    if compile:
-        encode, synthesize = torch.compile(encode), torch.compile(synthesize)
-    with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
+    macs = gmacs(lambda: encoder(x)) + gmacs(lambda: G.synthesize(codes))
+    with torch.autocast(device, torch.bfloat16, enabled=bf16):
         forget_peak_memory(torch.device(device))
-        encoder_ms, generator_ms = (timed(part, device, repeats) for part in (encode, synthesize))
+        encoder_ms = timed(lambda: encoder(x), device, repeats)
+        generator_ms = timed(lambda: G.synthesize(codes), device, repeats)
         memory = peak_memory(torch.device(device))
-    compiled_ms = float("nan")
-    if device == "cpu":
-        compiled = CompiledEncoder(encoder, inverter.input_size, dtype == torch.bfloat16)
-        compiled_ms = timed(lambda: compiled(x), device, repeats)
     usual_encoder = timed(lambda: per_sample.encode(published, x), device, repeats)
     usual_generator = timed(lambda: per_sample.synthesize(G, codes), device, repeats)
     rate = macs / (encoder_ms + generator_ms) * 1000
     usual = usual_encoder + usual_generator
-    return {
-        "precision": "bf16" if dtype == torch.bfloat16 else "fp32",
+    row = {
+        "precision": "bf16" if bf16 else "fp32",
         "batch": batch,
         "encoder ms": encoder_ms,
         "generator ms": generator_ms,
@@ -97,34 +89,48 @@ def measure(
         "encoder as published, ms": usual_encoder,
         "generator as published, ms": usual_generator,
         "step, times faster": usual / (encoder_ms + generator_ms),
-        "encoder by OpenVINO, ms": compiled_ms,
-        "step with it, times faster": usual / (compiled_ms + generator_ms),
     }
+    if fast:
+        parts = (
+            timed(lambda: fast.encoder(x), device, repeats),
+            timed(lambda: fast.G.synthesize(codes), device, repeats),
+        )
+        row |= {"encoder by OpenVINO, ms": parts[0], "generator by OpenVINO, ms": parts[1]}
+        row |= {"step by OpenVINO, times faster": usual / sum(parts)}
+    return row
 
 
-def main(repeats: int = 3, batches: tuple[int, ...] = (1, 4), compile: bool = False, update: bool = False) -> None:
+def main(repeats: int = 3, batches: tuple[int, ...] = (1, 4), update: bool = False) -> None:
     """Times encoder and generator of every geometry in fp32, and in bf16 where the hardware computes in it.
 
     repeats: timed calls of each, of which the median counts
-    compile: also pass both through torch.compile
     update:  for maintainers: the table becomes the committed one, in data/results/
     """
     where = best_device()
-    device, dtypes = where.type, [torch.float32] + [torch.bfloat16] * has_fast_bf16(where)
+    device, precisions = where.type, (False, True) if has_fast_bf16(where) else (False,)
     rows = []
-    with tempfile.TemporaryDirectory() as folder, tqdm(total=3 * len(dtypes) * len(batches), unit="row") as progress:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tqdm(total=3 * len(precisions) * len(batches), unit="row") as progress,
+    ):
         for title, domain in GEOMETRIES.items():
             path = Path(folder) / "random.pt"
             torch.save(random_checkpoint(domain), path)
             inverter = rl.load_inverter(path).to(device)
             published = apart(inverter.encoder).to(device)
-            for dtype in dtypes:
+            for bf16 in precisions:
+                start = time.perf_counter()
+                fast = rl.compiled(inverter, bf16) if device == "cpu" else None
+                seconds = time.perf_counter() - start
                 for batch in batches:
                     progress.set_description(f"{title}, batch {batch}")
-                    best = peak(device, dtype)  # beside each row: a shared machine's speed changes within minutes
-                    row = measure(inverter, published, batch, dtype, best, device, repeats, compile)
+                    best = peak(device, bf16)  # beside each row: a shared machine's speed changes within minutes
+                    row = measure(inverter, fast, published, batch, bf16, best, device, repeats)
+                    row |= {"compiled in s": seconds} if fast else {}
                     rows.append({"geometry": title} | row | {"measured peak GMAC/s": best})
                     progress.update()
+                del fast
+                gc.collect()
             del inverter, published
             gc.collect()
     table = pd.DataFrame(rows).assign(machine=machine(where))

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 import restyle_lib as rl
-from restyle_lib import encoders
-from restyle_lib.encoders import compiled
+from restyle_lib import compilation, encoders
 from restyle_lib.faces.identity import MAP_CHANNELS, MAP_STRIDES, recognise_in_place
 from restyle_lib.making.stand_ins import random_checkpoint
 
@@ -101,15 +100,29 @@ def test_openvino_finds_what_pytorch_finds(official):
     x = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     fast = rl.compiled(official)
     for images in (x, x[:1]):
-        torch.testing.assert_close(
-            fast.invert(images, 2).latents, official.invert(images, 2).latents, atol=1e-4, rtol=1e-3
-        )
+        found, expected = fast.invert(images, 2), official.invert(images, 2)
+        torch.testing.assert_close(found.latents, expected.latents, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(found.images, expected.images, atol=1e-4, rtol=1e-3)
     assert fast.steps_taken(5) == official.steps_taken(5) and not fast.one_pass
+
+
+def test_a_compiled_generator_is_the_generator(official):
+    G, fast = official.G, rl.compiled(official).G
+    codes = G.map(torch.randn(2, 512, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(fast.map(codes), G.map(codes)) and torch.equal(fast.w_avg, G.w_avg)
+    torch.testing.assert_close(fast.synthesize(codes), G.synthesize(codes), atol=1e-4, rtol=1e-3)
+    assert torch.equal(fast.synthesize(codes, "none"), G.synthesize(codes, "none"))
+    sought = codes.clone().requires_grad_()
+    assert torch.equal(fast.synthesize(sought), G.synthesize(sought))
+    fast.synthesize(sought).square().mean().backward()  # so that a search goes through it
+    assert sought.grad.any()
+    with pytest.raises(ValueError, match=r"codes must be \[B, 512\] or"):
+        fast.synthesize(codes[:, :8])
 
 
 def test_what_cannot_be_compiled_is_named(official, monkeypatch):
     with pytest.raises(ValueError, match="SimplifiedEncoder is not compiled: only the encoders of official"):
         rl.compiled(rl.load_inverter("faces/restyle-psp"))
-    monkeypatch.setattr(compiled, "find_spec", lambda name: None)
+    monkeypatch.setattr(compilation, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install"):
         rl.compiled(official)

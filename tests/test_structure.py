@@ -12,7 +12,7 @@ from restyle_lib.paths import REPOSITORY
 LIBRARY = Path(restyle_lib.__file__).parent
 # Each floor imports from itself and from those above it in this list.
 FLOORS = (
-    ("memory", "paths", "images", "precision", "assets"),
+    ("memory", "paths", "images", "precision", "compilation", "assets"),
     ("generators", "encoders", "features", "faces", "checkpoints", "losses"),
     ("inversion",),
     ("training", "evaluation"),

@@ -85,8 +85,10 @@ def double(x: Tensor, weight: Tensor) -> Tensor:
     """The stride-2 transposed convolution of x [B, c_in, h, w]: [B, c_out, 2h + 1, 2w + 1].
 
     As four ordinary convolutions, one for each parity of row and column, with the same multiplications: on a CPU the
-    library's transposed convolution takes up to three times as long.
+    library's transposed convolution takes up to three times as long. Not where it is traced, to be compiled.
     """
+    if torch.jit.is_tracing():
+        return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
     b, _, h, w = x.shape
     y = None
     taps = {0: slice(None, None, 2), 1: slice(1, 2)}  # of the kernel's three rows, those that meet even and odd rows

@@ -47,7 +47,7 @@ class StyledConv(nn.Module):
         energy = self.weight.square().sum((2, 3))  # [c_out, c_in]
         demodulation = torch.rsqrt(style.square() @ energy.T + 1e-8)
         pattern = None if noise == "none" else self.strength * self._pattern(noise, x)
-        layer = styled if self.weight.requires_grad else Frozen.apply
+        layer = Frozen.apply if torch.is_grad_enabled() and not self.weight.requires_grad else styled
         x = layer(x, style, demodulation, self.weight, pattern, self.bias, self.blur)
         return x if clamp is None else x.clamp(-clamp, clamp)
 
@@ -69,7 +69,7 @@ class ToRGB(nn.Module):
         # 1x1: the style goes into a matrix for each image, which spares a scaled copy of the activations
         matrix = (self.weight[:, :, 0, 0] * self.affine(w)[:, None]).to(x.dtype)  # [B, 3, c_in]
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # [B, h w, c_in]: channels last, as x lies in memory
-        rgb = (pixels @ matrix.mT).float() + self.bias
+        rgb = (pixels @ matrix.transpose(1, 2)).float() + self.bias
         rgb = rgb.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
         if clamp is not None:
             rgb = rgb.clamp(-clamp, clamp)

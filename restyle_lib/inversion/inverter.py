@@ -21,6 +21,8 @@ from restyle_lib.encoders import Encoder, full_size
 from restyle_lib.encoders.compiled import CompiledEncoder
 from restyle_lib.generators import load_generator
 from restyle_lib.generators.averaged import averaged, can_average
+from restyle_lib.generators.compiled import CompiledGenerator
+from restyle_lib.generators.stylegan2 import StyleGAN2
 from restyle_lib.inversion import detail
 from restyle_lib.inversion.refine import Callback, is_one_pass, refine, steps_taken
 from restyle_lib.inversion.result import Inversion
@@ -202,18 +204,22 @@ def load_inverter(name: str | Path, domain: str | None = None, input_size: tuple
 
 
 def compiled(inverter: Inverter, bf16: bool = False) -> Inverter:
-    """An official checkpoint's inverter on the CPU with its encoder compiled by OpenVINO; see `CompiledEncoder`.
+    """An official checkpoint's inverter on the CPU, its encoder and its StyleGAN2 compiled by OpenVINO.
 
-    It pays where many images are inverted: compiling takes as long as some dozens of steps.
-    bf16: of the encoder; for the generator, too, call `invert` within torch.autocast("cpu", torch.bfloat16)
+    It pays where many images are inverted: compiling takes as long as some dozens of steps. See `compilation.Compiled`;
+    a StyleGAN3 stays as it is.
+    bf16: for processors that have it (`precision.has_fast_bf16`); else all is computed in fp32
     Raises ImportError without the package openvino, and ValueError for one that is on a GPU, or has another encoder:
     those of the embedded faces take a fifth of a step.
     """
-    encoder = inverter.encoder
+    encoder, G, size = inverter.encoder, inverter.G, inverter.input_size
     if not isinstance(encoder, full_size.FullSizeEncoder):
         raise ValueError(f"{type(encoder).__name__} is not compiled: only the encoders of official checkpoints are")
-    fast = CompiledEncoder(encoder, inverter.input_size, bf16)
-    return Inverter(fast, inverter.G, inverter.input_size, inverter.domain, inverter.decay, inverter.from_mean).eval()
+    if inverter.y_avg.device.type != "cpu":
+        raise ValueError("only what computes on the CPU is compiled: leave the inverter where load_inverter put it")
+    fast_encoder = CompiledEncoder(encoder, size, bf16)
+    fast_generator = CompiledGenerator(G, bf16) if isinstance(G, StyleGAN2) else G
+    return Inverter(fast_encoder, fast_generator, size, inverter.domain, inverter.decay, inverter.from_mean).eval()
 
 
 def _shipped(name: str | Path) -> Path | None:
