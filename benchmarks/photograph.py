@@ -4,8 +4,9 @@
 
 Prints a row for each encoder, for the search from where ReStyle-pSp ends, and for that with a tuned generator:
 distances to the photographs and seconds for each; for some of them the change of an attribute by an edit of +2, in its
-standard deviations in W, with the mean change of all others, and identity to the photograph. ID is by the network of
-the losses, JUDGE by one that nothing has learned from. Means over photographs, with 95 % bootstrap intervals.
+standard deviations in W, with the mean change of all others, and identity to the photograph. A tuned generator is asked
+for edits of +2.2 too, since in it they change less. ID is by the network of the losses, JUDGE by one that nothing has
+learned from. Means over photographs, with 95 % bootstrap intervals.
 """
 
 import io
@@ -37,10 +38,11 @@ from restyle_lib.precision import best_device
 
 RESTYLE, STEPS = "ReStyle-pSp", 5
 EDITED = ("pSp", "e4e", f"ReStyle-e4e, step {STEPS}", f"{RESTYLE}, step {STEPS}")  # and what begins there
-EDITS = ("smile", "age", "pose")
+NAMED = ("smile", "age", "pose")
+EDITS = {f"{name} +2": (name, 2.0) for name in NAMED}
+STRONGER = {f"{name} +2.2": (name, 2.2) for name in NAMED}  # of tuned generators, which such edits change less
 EFFECTS = ("wanted", "unwanted", "JUDGE")
 SHOWN = ("L2", "ST-LPIPS", "ID", "JUDGE", "seconds")
-STRENGTH = 2.0
 JPEG = 50
 
 
@@ -96,9 +98,10 @@ def photograph(
             stages += [(f"+ search, {search} steps", restyle.G, code), (f"+ tuning, {tuning} steps", tuned, code)]
         lines = []
         for (stage, G, w), s in zip(stages, seconds, strict=True):
-            edits = EDITS if stage in EDITED or stage.startswith("+") else ()
-            row, seen = _row(G, w, photo, attributes, edits)
+            edits = EDITS if stage in EDITED or stage.startswith("+") else {}
+            row, seen = _row(G, w, photo, attributes, edits | STRONGER if "tuning" in stage else edits)
             rows.append({"": stage, "seconds": s} | row)
+            seen = seen[: len(EDITS) + 1]
             missing = len(EDITS) + 1 - len(seen)
             pictures = torch.cat([detail.fitted(photo, (512, 512)), *seen.split(1)], dim=3)
             lines.append(F.pad(pictures, (0, 512 * missing, 0, 0)))
@@ -155,25 +158,28 @@ def tables(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     stages = rows.groupby("", sort=False)
     photographs = [{"method": stage} | {name: interval(of[name]) for name in SHOWN} for stage, of in stages]
     edits = [
-        {"method": stage, "edit": (name := f"{edited} {STRENGTH:+g}")}
-        | {effect: interval(of[f"{name}: {effect}"]) for effect in EFFECTS}
-        for edited in EDITS
+        {"method": stage, "edit": edited} | {effect: interval(of[f"{edited}: {effect}"]) for effect in EFFECTS}
+        for name in NAMED
         for stage, of in stages
-        if (wanted := f"{edited} {STRENGTH:+g}: wanted") in rows and of[wanted].notna().all()
+        for edited in (f"{name} +2", f"{name} +2.2")
+        if (wanted := f"{edited}: wanted") in rows and of[wanted].notna().all()
     ]
     return pd.DataFrame(photographs).rename(columns={"seconds": "s / image"}), pd.DataFrame(edits)
 
 
 def paired(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of all photographs -> medians of search and tuning in each measure, and how they differ on a photograph."""
+    """Rows of all photographs -> medians of search and tuning in each measure, and how they differ on a photograph.
+
+    Edits of +2.2 after tuning are beside those of +2 before it.
+    """
     search, tuning = (of.reset_index(drop=True) for stage, of in rows.groupby("", sort=False) if stage.startswith("+"))
-    measures = [column for column in rows if column != ""]
+    measures = {each: each.replace("+2.2", "+2") for each in rows if each != ""}
     return pd.DataFrame(
         {
-            "measure": measures,
-            "search, median": [f"{search[each].median():.3f}" for each in measures],
-            "tuning, median": [f"{tuning[each].median():.3f}" for each in measures],
-            "tuning - search": [interval(tuning[each] - search[each]) for each in measures],
+            "measure": [after if after == before else f"+2, then {after}" for after, before in measures.items()],
+            "search, median": [f"{search[before].median():.3f}" for before in measures.values()],
+            "tuning, median": [f"{tuning[after].median():.3f}" for after in measures],
+            "tuning - search": [interval(tuning[after] - search[before]) for after, before in measures.items()],
         }
     )
 
@@ -186,11 +192,11 @@ def interval(values: pd.Series) -> str:
 
 @torch.no_grad()
 def _row(
-    G, code: Tensor, photo: Tensor, attributes: Attributes, names: tuple[str, ...]
+    G, code: Tensor, photo: Tensor, attributes: Attributes, edits: dict[str, tuple[str, float]]
 ) -> tuple[dict[str, float], Tensor]:
-    """Numbers of one photograph and of its named edits, and what they are of at 512 px: inversion and edits."""
-    edits = [code, *(edit(code, name, STRENGTH) for name in names)]
-    large = torch.cat([averaged(G, w, 512).clamp(-1, 1) for w in edits])
+    """Numbers of one photograph and of its edits, and what they are of at 512 px: inversion and edits."""
+    codes = [code, *(edit(code, name, strength) for name, strength in edits.values())]
+    large = torch.cat([averaged(G, w, 512).clamp(-1, 1) for w in codes])
     seen, target = downsample(large, 256), detail.fitted(photo, (256, 256))
     labels = attributes(seen) / deviations()
     seen = detail.at(seen, torch.full((len(seen),), photo.shape[-1]))  # as the photograph is, however small
@@ -201,11 +207,11 @@ def _row(
         "ID": metrics.identity(y, target).item(),
         "JUDGE": metrics.judged(y, target).item(),
     }
-    for name, edited, label in zip(names, seen[1:], labels[1:], strict=True):
+    for (title, (name, _)), edited, label in zip(edits.items(), seen[1:], labels[1:], strict=True):
         change, own = label - labels[0], NAMES.index(name)
-        row[f"{name} {STRENGTH:+g}: wanted"] = change[own].item()
-        row[f"{name} {STRENGTH:+g}: unwanted"] = change.abs().sum().sub(change[own].abs()).item() / (len(NAMES) - 1)
-        row[f"{name} {STRENGTH:+g}: JUDGE"] = metrics.judged(edited[None], target).item()
+        row[f"{title}: wanted"] = change[own].item()
+        row[f"{title}: unwanted"] = change.abs().sum().sub(change[own].abs()).item() / (len(NAMES) - 1)
+        row[f"{title}: JUDGE"] = metrics.judged(edited[None], target).item()
     return row, large
 
 

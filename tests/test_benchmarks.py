@@ -38,7 +38,7 @@ def test_training_is_measured(formulation):
 
 def test_what_photographs_show_is_tabled_with_intervals():
     """Of each stage, and of each edit at each stage that was edited, in the order in which they came."""
-    effects = [f"{edit} +2: {effect}" for edit in photograph.EDITS for effect in photograph.EFFECTS]
+    effects = [f"{edit}: {effect}" for edit in photograph.EDITS for effect in photograph.EFFECTS]
     columns = [*photograph.SHOWN, *effects]
     rows = [{"": stage} | {name: i + j for i, name in enumerate(columns)} for j in range(3) for stage in ("b", "a")]
     rows += [{"": "c"} | dict.fromkeys(photograph.SHOWN, 1.0)]
@@ -46,3 +46,13 @@ def test_what_photographs_show_is_tabled_with_intervals():
     assert list(inverted.method) == ["b", "a", "c"] and inverted["s / image"][0].startswith("5.000 [")
     assert list(edits.edit) == ["smile +2", "smile +2", "age +2", "age +2", "pose +2", "pose +2"]
     assert edits.wanted[0].startswith("6.000 [") and edits.JUDGE[5].startswith("14.000 [")
+
+
+def test_a_stronger_edit_after_tuning_stands_beside_the_edit_before():
+    rows = [{"": "+ search", "smile +2: wanted": 2.0 + i} | {"smile +2.2: wanted": float("nan")} for i in range(3)] + [
+        {"": "+ tuning", "smile +2: wanted": 1.5 + i} | {"smile +2.2: wanted": 2.25 + i} for i in range(3)
+    ]
+    table = photograph.paired(pd.DataFrame(rows)).set_index("measure")["tuning - search"]
+    assert table["smile +2: wanted"].startswith("-0.500 [")
+    assert table["+2, then smile +2.2: wanted"].startswith("0.250 [")
+    assert list(photograph.STRONGER) == ["smile +2.2", "age +2.2", "pose +2.2"]
