@@ -176,7 +176,7 @@ def paired(rows: pd.DataFrame) -> pd.DataFrame:
     measures = {each: each.replace("+2.2", "+2") for each in rows if each != ""}
     return pd.DataFrame(
         {
-            "measure": [after if after == before else f"+2, then {after}" for after, before in measures.items()],
+            "measure": [after.replace("+2.2", "+2 before, +2.2 after") for after in measures],
             "search, median": [f"{search[before].median():.3f}" for before in measures.values()],
             "tuning, median": [f"{tuning[after].median():.3f}" for after in measures],
             "tuning - search": [interval(tuning[after] - search[before]) for after, before in measures.items()],

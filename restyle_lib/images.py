@@ -17,6 +17,7 @@ from torch import Tensor
 
 # What Pillow may take a file for. It knows more, some of which call other programs (PostScript) or are seldom tested.
 FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+ENDINGS = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # brands in the head of a file
 ROW_BY_ROW = {"JPEG", "MPO", "PNG"}  # from the top; a BMP begins at the bottom, a GIF has every eighth row first
 MOST_MISSING = 0.2  # of a picture's rows, for it to be used
@@ -26,6 +27,11 @@ _LENIENT = threading.Lock()
 
 class PhotoError(ValueError):
     """A photograph cannot be used; the message says why and what to do."""
+
+
+def is_called_photo(name: Path) -> bool:
+    """Whether a file is called like a photograph: what is used of a folder. Hidden files are not."""
+    return name.suffix.lower() in ENDINGS and not name.name.startswith(".")
 
 
 def open_photo(file: Path | str | BinaryIO, whole: bool = False) -> Image.Image:

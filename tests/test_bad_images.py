@@ -20,10 +20,10 @@ import restyle_lib as rl
 from restyle_lib.checkpoints.domains import DOMAINS
 from restyle_lib.commands import cli
 from restyle_lib.evaluation import sets
-from restyle_lib.images import open_photo
+from restyle_lib.images import is_called_photo, open_photo
 from restyle_lib.inversion.result import Inversion
 from restyle_lib.making.stand_ins import random_checkpoint
-from restyle_lib.training.sources import collection, generator_for
+from restyle_lib.training.sources import generator_for
 from restyle_lib.training.sources.photographs import Photographs
 from restyle_lib.widgets.photo import PhotoPanel
 from restyle_lib.widgets.session import Session
@@ -194,7 +194,7 @@ def test_training_uses_the_good_ones_and_lists_each_other(everything, tmp_path, 
         listed = {Path(row["file"]).stem: row for row in csv.DictReader(file) if row["what"] == "left out"}
     assert all(row["why"] and len(row["why"].splitlines()) == 1 for row in listed.values())
     used = {Path(name).stem for name in pool.files}
-    looked_at = {name for name, kind in KINDS.items() if kind.suffix.lower() in collection.SUFFIXES}
+    looked_at = {name for name, kind in KINDS.items() if is_called_photo(Path(name + kind.suffix))}
     assert {"loop", "dangling", "pipe"} <= set(listed) and set(listed).isdisjoint(used)
     assert {name for name in looked_at if KINDS[name].says} <= set(listed)
     # more than 8 bits are a depth map rather than a photograph; the rest of what shows the face is learned from

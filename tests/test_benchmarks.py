@@ -54,5 +54,5 @@ def test_a_stronger_edit_after_tuning_stands_beside_the_edit_before():
     ]
     table = photograph.paired(pd.DataFrame(rows)).set_index("measure")["tuning - search"]
     assert table["smile +2: wanted"].startswith("-0.500 [")
-    assert table["+2, then smile +2.2: wanted"].startswith("0.250 [")
+    assert table["smile +2 before, +2.2 after: wanted"].startswith("0.250 [")
     assert list(photograph.STRONGER) == ["smile +2.2", "age +2.2", "pose +2.2"]

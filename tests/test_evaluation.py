@@ -241,13 +241,14 @@ def test_a_folder_is_measured_batch_by_batch(heldout, tmp_path):
     folder.mkdir()
     for i, image in enumerate(to_float(heldout.images[:5])):
         rl.to_image(image).save(folder / f"{i}.png")
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "broken.png").write_text("no picture")
+    (folder / "notes.txt").write_text("not called like one")
     skipped = {}
     stream = sets.batches(folder, DOMAINS["faces"], skipped, aligned=True, batch=2)
     inverters = {name: rl.load_inverter(name) for name in ("faces/psp", "faces/restyle-psp")}
     rows = evaluate.evaluate(inverters, stream, steps=1)
     names, images, also = sets.of_folder(folder, DOMAINS["faces"], aligned=True)
-    assert names == [f"{i}.png" for i in range(5)] and skipped == also and list(skipped) == ["notes.txt"]
+    assert names == [f"{i}.png" for i in range(5)] and skipped == also and list(skipped) == ["broken.png"]
     together = evaluate.evaluate(inverters, images, steps=1, batch=2)
     pd.testing.assert_frame_equal(rows, together)
     assert list(dict.fromkeys(rows.method)) == list(inverters) and set(rows.image) == set(range(5))

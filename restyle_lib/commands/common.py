@@ -12,12 +12,9 @@ from restyle_lib.checkpoints.domains import Domain, size_of
 from restyle_lib.faces.align import NoFaceError, cut_face, find_square, find_squares
 from restyle_lib.faces.detect import find_faces
 from restyle_lib.generators.mobile import MobileGenerator
-from restyle_lib.images import PhotoError, open_photo
+from restyle_lib.images import PhotoError, is_called_photo, open_photo
 from restyle_lib.inversion.inverter import Inverter, load_inverter
 from restyle_lib.precision import device_named
-
-# what counts in a folder
-PHOTOS = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 def opened(model: str, domain: str | None = None, input_size: str | None = None, device: str | None = None) -> Inverter:
@@ -40,13 +37,9 @@ def files(photos: list[Path]) -> list[Path]:
 def _inside(photo: Path) -> list[Path]:
     """The photographs in a folder, or the path itself where it is none that can be looked into: opening it says why."""
     try:
-        return sorted(path for path in photo.iterdir() if _is_photo(path))
+        return sorted(path for path in photo.iterdir() if is_called_photo(path))
     except (OSError, ValueError):
         return [photo]
-
-
-def _is_photo(path: Path) -> bool:
-    return not path.name.startswith(".") and path.suffix.lower() in PHOTOS
 
 
 def check_face(face: str, aligned: bool, domain: Domain) -> None:

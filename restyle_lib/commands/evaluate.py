@@ -10,7 +10,7 @@ from tqdm import tqdm
 from restyle_lib.commands import common
 from restyle_lib.evaluation import evaluate, sets
 from restyle_lib.evaluation.metrics import lpips_alex, table_metrics
-from restyle_lib.images import PhotoError, open_photo, to_float, to_tensor
+from restyle_lib.images import PhotoError, is_called_photo, open_photo, to_float, to_tensor
 
 
 def run(
@@ -86,7 +86,9 @@ def compare(
     for folder in (first, second):
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
-    a, b = ({path.stem: path for path in sorted(folder.iterdir()) if path.is_file()} for folder in (first, second))
+    a, b = (
+        {path.stem: path for path in sorted(folder.iterdir()) if is_called_photo(path)} for folder in (first, second)
+    )
     problems = dict.fromkeys(sorted(set(a) ^ set(b)), "only in one of the folders")
     metrics, records = table_metrics(faces, lpips), []
     for name in tqdm(sorted(set(a) & set(b)), unit="image"):

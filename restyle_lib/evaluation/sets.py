@@ -15,7 +15,7 @@ from restyle_lib.checkpoints.domains import Domain
 from restyle_lib.evaluation.cache import digest, remembered_tensors
 from restyle_lib.faces.align import align
 from restyle_lib.generators import load_generator, render_sets
-from restyle_lib.images import PhotoError, open_photo, to_tensor
+from restyle_lib.images import PhotoError, is_called_photo, open_photo, to_tensor
 from restyle_lib.inversion import detail
 from restyle_lib.precision import best_device
 
@@ -94,7 +94,7 @@ def prepared(
 ) -> Iterator[tuple[str, Tensor]]:
     """Name and image [1, 3, size, w] of each photograph that can be used, under a bar; see `batches`."""
     prepare = domain.cropped if aligned else domain.prepare
-    files = sorted(path for path in folder.iterdir() if not (path.is_dir() or path.name.startswith(".")))
+    files = sorted(path for path in folder.iterdir() if is_called_photo(path) and not path.is_dir())
     for path in tqdm(files, desc=folder.name, unit="image"):
         try:
             image = to_tensor(prepare(open_photo(path), size))

@@ -17,10 +17,9 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from restyle_lib.checkpoints.domains import Domain
-from restyle_lib.images import PhotoError, open_file, open_photo
+from restyle_lib.images import PhotoError, is_called_photo, open_file, open_photo
 from restyle_lib.paths import cache_dir, keep
 
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 LARGEST = 100 * 2**20  # bytes of one image, unpacked; no data set has larger ones, but a zip bomb has
 CONVERTED = {"CMYK", "L", "LA", "P", "PA", "RGBA", "RGBX", "YCbCr"}  # 8 bits: becomes RGB without loss of what it shows
 KEEP_EVERY = 60  # seconds between two savings of the check, which a kill can lose
@@ -193,7 +192,7 @@ def _look_at(images: Collection, files: dict[str, list[int]], workers: int) -> I
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    return is_called_photo(path) and not any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
 def _too_large() -> str:
