@@ -111,6 +111,7 @@ SECTIONS = [
             "ablations_N.jpg": "Encoders that were shown one, three and five steps, far beyond them.",
             "ablations_start.jpg": "Before training, and after a short one from two starts.",
             "ablations.png": "Four ablations: error over steps. Short trainings can be compared with each other only.",
+            "ablations_longer.png": "Two of them, after trainings ten times as long: what one committed run found.",
         },
     ),
     Section(
