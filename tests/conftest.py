@@ -14,7 +14,7 @@ from restyle_lib.evaluation import sets
 LONG = ("notebooks", "training", "checkpoints", "full_scale", "inverter", "distributed", "cli", "widgets", "browser")
 LONG += ("tune", "bad_images", "methods", "soak", "surroundings", "films")
 
-GB_EACH = 7  # what a process and the programs that it starts may come to need at once
+GB_EACH = 9  # what a process and the programs that it starts were seen to need at once
 
 
 def pytest_xdist_auto_num_workers(config) -> int:
