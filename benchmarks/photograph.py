@@ -161,8 +161,8 @@ def tables(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         {"method": stage, "edit": edited} | {effect: interval(of[f"{edited}: {effect}"]) for effect in EFFECTS}
         for name in NAMED
         for stage, of in stages
-        for edited in (f"{name} +2", f"{name} +2.2")
-        if (wanted := f"{edited}: wanted") in rows and of[wanted].notna().all()
+        for edited, (direction, _) in (EDITS | STRONGER).items()
+        if direction == name and (wanted := f"{edited}: wanted") in rows and of[wanted].notna().all()
     ]
     return pd.DataFrame(photographs).rename(columns={"seconds": "s / image"}), pd.DataFrame(edits)
 

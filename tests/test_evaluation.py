@@ -248,7 +248,7 @@ def test_a_folder_is_measured_batch_by_batch(heldout, tmp_path):
     inverters = {name: rl.load_inverter(name) for name in ("faces/psp", "faces/restyle-psp")}
     rows = evaluate.evaluate(inverters, stream, steps=1)
     names, images, also = sets.of_folder(folder, DOMAINS["faces"], aligned=True)
-    assert names == [f"{i}.png" for i in range(5)] and skipped == also and list(skipped) == ["broken.png"]
+    assert names == [f"{i}.png" for i in range(5)] and skipped == also and list(skipped) == ["broken.png", "notes.txt"]
     together = evaluate.evaluate(inverters, images, steps=1, batch=2)
     pd.testing.assert_frame_equal(rows, together)
     assert list(dict.fromkeys(rows.method)) == list(inverters) and set(rows.image) == set(range(5))

@@ -94,8 +94,11 @@ def prepared(
 ) -> Iterator[tuple[str, Tensor]]:
     """Name and image [1, 3, size, w] of each photograph that can be used, under a bar; see `batches`."""
     prepare = domain.cropped if aligned else domain.prepare
-    files = sorted(path for path in folder.iterdir() if is_called_photo(path) and not path.is_dir())
+    files = sorted(path for path in folder.iterdir() if not (path.is_dir() or path.name.startswith(".")))
     for path in tqdm(files, desc=folder.name, unit="image"):
+        if not is_called_photo(path):
+            skipped[path.name] = f"{path}: its name does not end as an image's"
+            continue
         try:
             image = to_tensor(prepare(open_photo(path), size))
         except PhotoError as error:

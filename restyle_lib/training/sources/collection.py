@@ -93,12 +93,12 @@ class Archive:
         try:
             with self._zip.open(name) as member:
                 content = io.BytesIO(member.read(LARGEST + 1))
-        except (
-            EOFError,
-            KeyError,
-            NotImplementedError,  # what zipfile raises for a compression or version that it does not know
+        except (  # all that zipfile raises
+            EOFError,  # of a member that is cut off
+            KeyError,  # of one that is not there any more
+            NotImplementedError,  # of a compression or version that it does not know
             OSError,
-            RuntimeError,
+            RuntimeError,  # of an encrypted one
             zipfile.BadZipFile,
             zlib.error,
         ) as error:
